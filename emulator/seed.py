@@ -1,0 +1,84 @@
+"""What a fresh local suite holds: topics, the model catalogue, and one account per kind of user.
+
+Run by the launcher with the suite's environment: `python -m emulator.seed`. Running it again changes nothing.
+"""
+
+from dataclasses import dataclass
+
+from firebase_admin import auth
+from google.api_core.exceptions import AlreadyExists
+
+from functions.chat import models
+from functions.credits import service as credits
+from functions.credits.domain import MICRO_PER_CREDIT
+from shared import startup
+from shared.clients import firebase_app, publisher
+from shared.clock import utc_now
+from shared.events import TOPICS
+from shared.settings import settings
+
+PASSWORD = "craftpilot"  # noqa: S105  # public: the accounts exist in the local suite only
+
+
+@dataclass(frozen=True)
+class Account:
+    name: str
+    credits: int
+    role: str | None = None
+
+    @property
+    def email(self) -> str:
+        return f"{self.name}@craftpilot.dev"
+
+    @property
+    def uid(self) -> str:
+        return f"seed-{self.name}"
+
+
+ACCOUNTS = (
+    Account("free", credits=500),
+    Account("pro", credits=20_000),
+    Account("enterprise", credits=200_000),
+    Account("admin", credits=20_000, role="admin"),
+)
+
+
+def main() -> None:
+    startup.prepare()
+    _make_topics()
+    print(f"  {models.sync()} models in the catalogue")
+    for account in ACCOUNTS:
+        _make_account(account)
+        print(f"  {account.email} with {account.credits:,} credits")
+
+
+def _make_topics() -> None:
+    for topic in TOPICS:
+        try:
+            publisher().create_topic(name=publisher().topic_path(settings().project_id, topic))
+        except AlreadyExists:
+            continue
+
+
+def _make_account(account: Account) -> None:
+    app = firebase_app()
+    try:
+        auth.create_user(
+            uid=account.uid,
+            email=account.email,
+            password=PASSWORD,
+            email_verified=True,
+            display_name=account.name.title(),
+            app=app,
+        )
+    except auth.UidAlreadyExistsError:
+        print(f"  {account.email} is there already")
+    if account.role:
+        auth.set_custom_user_claims(account.uid, {"role": account.role}, app=app)
+    credits.grant(
+        account.uid, "seed", account.credits * MICRO_PER_CREDIT, source="seed", note="Local suite", now=utc_now()
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""One package per capability: its HTTP and callable surface and its rules."""

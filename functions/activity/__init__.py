@@ -1,0 +1,1 @@
+"""What happened on an account: an append-only, hash-chained log per user."""

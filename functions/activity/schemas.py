@@ -1,0 +1,27 @@
+"""Answers of the activity routes."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
+
+
+class ActivityQuery(BaseModel):
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    cursor: Annotated[str, Field(max_length=200)] | None = None
+
+
+class ActivityEntry(BaseModel):
+    n: int = Field(description="Counts from 1 per user, without gaps.")
+    action: str
+    subject: str
+    details: dict[str, Any]
+    occurred_at: datetime
+    trace_id: str
+    hash: str
+    previous_hash: str
+
+
+class ActivityPage(BaseModel):
+    items: list[ActivityEntry]
+    next_cursor: str | None

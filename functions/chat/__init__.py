@@ -1,0 +1,1 @@
+"""Conversations with models: turns, their streams, the message tree."""

@@ -1,0 +1,53 @@
+"""Which models may be asked and what they cost at most: the catalogue, cached for a minute per process."""
+
+import time
+
+from functions.chat import repository
+from functions.chat.domain import DEFAULT_MODEL, Model, model_from_upstream
+from shared import log
+from shared.clients import openrouter
+from shared.clock import utc_now
+from shared.errors import FieldError, InvalidRequest
+
+CACHED_S = 60.0
+_MAX_CACHED = 2000
+
+_cache: dict[str, tuple[float, Model | None]] = {}
+
+
+def get_model(slug: str | None) -> Model:
+    """The model, the default one for None. Raises InvalidRequest naming `model` when it is not in the catalogue."""
+    wanted = slug or DEFAULT_MODEL
+    model = _cached(wanted)
+    if model is None:
+        problem = FieldError("model", f"{wanted!r} is not offered; GET /api/v1/models lists what is")
+        raise InvalidRequest("Check: model.", fields=[problem])
+    return model
+
+
+def _cached(slug: str) -> Model | None:
+    known = _cache.get(slug)
+    if known is not None and known[0] > time.monotonic():
+        return known[1]
+    model = repository.find_model(slug)
+    if len(_cache) >= _MAX_CACHED:
+        _cache.clear()
+    _cache[slug] = (time.monotonic() + CACHED_S, model)
+    return model
+
+
+def sync() -> int:
+    """Make the stored catalogue equal to the provider's. Gives the number of models offered."""
+    offered, left_out = [], 0
+    for entry in openrouter().list_models():
+        model = model_from_upstream(entry)
+        if model is None:
+            left_out += 1
+        else:
+            offered.append(model)
+    if not offered:
+        log.error("the provider's catalogue is empty; the stored one is kept", left_out=left_out)
+        return 0
+    repository.save_models(offered, utc_now())
+    log.info("models synchronised", offered=len(offered), left_out=left_out)
+    return len(offered)

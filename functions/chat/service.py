@@ -1,0 +1,206 @@
+"""What one can do with conversations and their generations."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from functions.chat import ending, generation_log, repository, schemas
+from functions.chat.domain import UNTITLED, Generation, Outcome, Question, Status, title_from
+from functions.chat.events import ConversationCreated
+from functions.chat.turn import Turn, begin
+from functions.credits import service as credits
+from shared import events, log, store
+from shared.errors import Gone, NotFound
+from shared.ids import new_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from google.cloud.firestore import WriteBatch
+
+    from functions.chat.generation_log import Event, Snapshot
+    from functions.chat.renderers import Renderer
+    from functions.credits.domain import Hold
+    from shared.clock import Clock
+
+SILENT_FOR = timedelta(seconds=15)
+"""A generation younger than this may still be opening its log."""
+SWEEP_LIMIT = 100
+_POLL_S = 0.1
+_LATE_COST_PAUSES_S = (0.0,)
+
+
+def create_conversation(uid: str, title: str | None, *, now: datetime) -> schemas.Conversation:
+    conversation_id = new_id("conv")
+    batch = store.new_batch()
+    repository.create_conversation(batch, uid, conversation_id, title, now)
+    payload = ConversationCreated(conversation_id=conversation_id)
+    events.record(batch, payload, uid=uid, subject=f"conversations/{conversation_id}", at=now)
+    store.commit(batch)
+    return schemas.Conversation(
+        id=conversation_id,
+        title=title or UNTITLED,
+        model=None,
+        tip=None,
+        message_count=0,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def get_conversation(uid: str, conversation_id: str) -> schemas.Conversation:
+    conversation = repository.find_conversation(uid, conversation_id)
+    if conversation is None:
+        raise NotFound("There is no such conversation.")
+    return conversation
+
+
+def list_messages(uid: str, conversation_id: str, limit: int, cursor: str | None) -> schemas.MessagePage:
+    get_conversation(uid, conversation_id)
+    items, next_cursor = repository.list_messages(uid, conversation_id, limit, cursor)
+    return schemas.MessagePage(items=items, next_cursor=next_cursor)
+
+
+def ask(uid: str, conversation_id: str, question: Question, *, clock: Clock, keep_partial: bool) -> Turn:
+    """A turn whose model has begun to answer. Iterate it, or take its `answer()`.
+
+    `keep_partial`: whether what a failing model wrote stays in the conversation; it does when the client saw it.
+    """
+    turn = begin(uid, conversation_id, question, clock=clock, keep_partial=keep_partial)
+    turn.connect()
+    return turn
+
+
+def title_conversation(event: events.Event, *, now: datetime) -> None:
+    """Name a conversation after its first question, unless its user was quicker."""
+    uid, data = event.uid, event.data
+    conversation = repository.find_conversation(uid, data["conversation_id"])
+    question = repository.find_node(uid, data["conversation_id"], data["user_message_id"])
+    if conversation is None or question is None or conversation.title != UNTITLED:
+        return
+
+    def rename(batch: WriteBatch) -> None:
+        repository.rename_conversation(batch, uid, conversation.id, title_from(question.text))
+
+    events.once("title", event, rename, now=now)
+
+
+# Generations
+
+
+def get_generation(uid: str, generation_id: str) -> Generation:
+    generation = repository.find_generation(uid, generation_id)
+    if generation is None:
+        raise NotFound("There is no such generation.")
+    return generation
+
+
+def read_events(uid: str, generation_id: str, *, after: int, wait_s: float) -> schemas.GenerationEvents:
+    """The events after number `after`; waits up to `wait_s` seconds for the first."""
+    give_up_at = time.monotonic() + wait_s
+    while True:
+        snapshot = _log_of(uid, generation_id, after)
+        if snapshot.events or snapshot.closed or time.monotonic() >= give_up_at:
+            last = snapshot.events[-1]["seq"] if snapshot.events else after
+            return schemas.GenerationEvents(items=snapshot.events, next=last, done=snapshot.closed)
+        time.sleep(_POLL_S)
+
+
+def follow(uid: str, generation_id: str, renderer: Renderer, *, after: int) -> Iterator[bytes]:
+    """A generation as a stream, from after event `after` to its end, in the bytes that its first client got."""
+    first = _log_of(uid, generation_id, 0)
+    return _followed(uid, generation_id, renderer, after, first)
+
+
+def _followed(uid: str, generation_id: str, renderer: Renderer, after: int, snapshot: Snapshot) -> Iterator[bytes]:
+    read = 0
+    while True:
+        for event in snapshot.events:
+            read = event["seq"]
+            # Events the client already has are rendered too: they leave the renderer in the right state.
+            frames = renderer.render([event])
+            if read > after:
+                yield frames
+        if snapshot.closed:
+            return
+        time.sleep(_POLL_S)
+        snapshot = _log_of(uid, generation_id, read)
+
+
+def stop(uid: str, generation_id: str) -> schemas.StopAnswer:
+    """Ask the generation's producer to stop; what was written by then is kept and paid for."""
+    generation = get_generation(uid, generation_id)
+    running = generation.status is Status.RUNNING
+    if running:
+        generation_log.request_stop(generation_id)
+    return schemas.StopAnswer(id=generation_id, stopping=running)
+
+
+def _log_of(uid: str, generation_id: str, after: int) -> Snapshot:
+    snapshot = generation_log.read(generation_id, after=after)
+    if snapshot is not None and snapshot.uid == uid:
+        return snapshot
+    generation = get_generation(uid, generation_id)
+    raise Gone("The events are kept for an hour; the message holds the answer.", message_id=generation.message_id)
+
+
+# Sweeps
+
+
+def sweep(*, now: datetime) -> dict[str, int]:
+    """End what died and settle what was left open. Gives what was done, by kind."""
+    ended = sum(_end_dead(generation, now) for generation in repository.list_running(now - SILENT_FOR, SWEEP_LIMIT))
+    settled = sum(_settle(generation, now) for generation in repository.list_unsettled(SWEEP_LIMIT))
+    return {"interrupted": ended, "settled": settled}
+
+
+def _end_dead(generation: Generation, now: datetime) -> bool:
+    """End a generation whose producer is gone with what its log holds; False while it lives."""
+    fenced = generation_log.take_over(generation.id, generation.uid)
+    if fenced is None:
+        return False
+    hold = _hold_of(generation)
+    snapshot = generation_log.read(generation.id)
+    logged: list[Event] = snapshot.events if snapshot else []
+    upstream_id = snapshot.upstream_id if snapshot else None
+    usage = ending.learn_usage(upstream_id, _LATE_COST_PAUSES_S) if upstream_id else ending.NO_COST
+    outcome = Outcome(
+        status=Status.INTERRUPTED,
+        ended_at=now,
+        text="".join(event["text"] for event in logged if event["type"] == "text"),
+        reasoning="".join(event["text"] for event in logged if event["type"] == "reasoning"),
+        usage=usage,
+        upstream_id=upstream_id,
+        error_code="interrupted",
+    )
+    conversation = repository.find_conversation(generation.uid, generation.conversation_id)
+    parent_id = logged[0]["parent_id"] if logged else conversation.tip if conversation else None
+    first_turn = conversation is not None and conversation.message_count == 0
+    attached = replace(generation, parent_id=parent_id)
+    ended = ending.end(attached, hold, outcome, keep_partial=True, first_turn=first_turn)
+    fenced.append([ended.event], close=True)
+    log.warning("generation interrupted", generation_id=generation.id, uid_hash=log.uid_hash(generation.uid))
+    return True
+
+
+def _hold_of(generation: Generation) -> Hold:
+    hold = credits.find_hold(generation.uid, generation.id)
+    assert hold is not None, "a generation and its hold are made in one batch"
+    return hold
+
+
+def _settle(generation: Generation, now: datetime) -> bool:
+    """Charge a generation whose cost is known by now; give up when its hold runs out. False: try again later."""
+    hold = _hold_of(generation)
+    usage = ending.learn_usage(generation.upstream_id, _LATE_COST_PAUSES_S)
+    if usage is not None:
+        ending.settle_late(generation, hold, usage, now=now)
+    elif hold.expires_at <= now:
+        ending.release_unknown(generation, hold, now=now)
+    else:
+        return False
+    return True

@@ -1,0 +1,385 @@
+"""One chat turn, from the question to the stored, paid answer: the main job of the product.
+
+    begin    hold credits ∥ read the conversation          one round trip of waiting
+    connect  ask the model                                  raises while an HTTP status can still tell
+    iterate  batches of events, logged before delivered
+    end      messages, settlement, usage, event             one batch
+
+A turn goes on when its client has gone: closing it reads the rest from the model without delivering it.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from functions.chat import ending, models, repository, watch
+from functions.chat.domain import (
+    MAX_HISTORY_MESSAGES,
+    Generation,
+    Message,
+    Model,
+    Outcome,
+    Question,
+    Status,
+    TokenUsage,
+    answer_tokens,
+    highest_cost_pico_usd,
+    path_to,
+    within_budget,
+)
+from functions.chat.generation_log import Append, Event, GenerationLog
+from functions.chat.schemas import Conversation, TurnAnswer
+from functions.credits import service as credits
+from functions.credits.domain import credits_for_cost
+from shared import log, store
+from shared.clients import openrouter
+from shared.errors import (
+    AppError,
+    FieldError,
+    InsufficientCredits,
+    InternalError,
+    InvalidRequest,
+    NotFound,
+    UpstreamError,
+)
+from shared.ids import new_id
+from shared.openrouter import (
+    ChatStream,
+    Delta,
+    ReasoningDelta,
+    StreamCancelled,
+    TextDelta,
+    UpstreamFailedMidStream,
+    Usage,
+)
+from shared.settings import settings
+from shared.trace import current_trace, set_trace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from concurrent.futures import Future
+    from datetime import datetime
+
+    from google.cloud.firestore import WriteBatch
+
+    from functions.credits.domain import Hold
+    from shared.clock import Clock
+
+HOLD_TTL = timedelta(minutes=15)
+"""Longer than any function may run: while a producer can still be alive, its hold is."""
+TAIL_MESSAGES = MAX_HISTORY_MESSAGES + 20
+_COST_PAUSES_S = (0.7, 1.3)
+
+
+@dataclass(frozen=True)
+class _Context:
+    """What of the conversation goes to the model, and where the question is attached."""
+
+    history: list[Message]
+    parent_id: str | None
+    first_turn: bool
+
+
+def begin(uid: str, conversation_id: str, question: Question, *, clock: Clock, keep_partial: bool) -> Turn:
+    """Hold the credits and read the conversation, both at once.
+
+    Raises NotFound for a conversation that is not this user's, InvalidRequest for an unknown model or parent,
+    InsufficientCredits; in each case nothing is held and nothing is written.
+    """
+    model = models.get_model(question.model)
+    max_tokens = answer_tokens(model, question.max_tokens)
+    generation = Generation(
+        id=new_id("gen"),
+        uid=uid,
+        conversation_id=conversation_id,
+        message_id=new_id("msg"),
+        user_message_id=new_id("msg"),
+        parent_id=question.parent_id,
+        question=question.text,
+        model=model.slug,
+        started_at=clock(),
+    )
+    conversation_read = _pool().submit(repository.find_conversation, uid, conversation_id)
+    tail_read = _pool().submit(repository.recent_messages, uid, conversation_id, TAIL_MESSAGES)
+    hold, refusal = _hold(generation, model, question, max_tokens)
+    try:
+        conversation = conversation_read.result()
+        if conversation is None:
+            raise NotFound("There is no such conversation.")
+        if refusal is not None:
+            raise refusal
+        context = _context(conversation, tail_read, uid, question)
+    except AppError as error:
+        if hold is not None:
+            _abandon(generation, hold, error, clock())
+        raise
+    assert hold is not None, "without a refusal there is a hold"
+    generation = replace(generation, parent_id=context.parent_id)
+    return Turn(generation, hold, context, question, max_tokens, clock=clock, keep_partial=keep_partial)
+
+
+def _hold(
+    generation: Generation, model: Model, question: Question, max_tokens: int
+) -> tuple[Hold | None, InsufficientCredits | NotFound | None]:
+    highest = highest_cost_pico_usd(model, question=question.text, max_answer_tokens=max_tokens)
+    # A free model holds the smallest amount: every turn has a hold, and an account in debt gets none.
+    amount_micro = max(credits_for_cost(highest, settings().credit_markup_percent), 1)
+
+    def also(batch: WriteBatch) -> None:
+        repository.start_generation(batch, generation)
+        repository.require_conversation(batch, generation.uid, generation.conversation_id, generation.started_at)
+
+    try:
+        hold = credits.hold(
+            generation.uid,
+            generation.id,
+            amount_micro,
+            purpose="chat",
+            ref={"generation_id": generation.id, "conversation_id": generation.conversation_id},
+            ttl=HOLD_TTL,
+            now=generation.started_at,
+            also=also,
+            undo=lambda batch: repository.forget_generation(batch, generation),
+        )
+    except InsufficientCredits as refusal:
+        return None, refusal
+    except store.StaleWrite:
+        return None, NotFound("There is no such conversation.")
+    return hold, None
+
+
+def _context(
+    conversation: Conversation, tail_read: Future[dict[str, Message]], uid: str, question: Question
+) -> _Context:
+    known = tail_read.result()
+    parent_id = question.parent_id or conversation.tip
+    path, missing = path_to(parent_id, known)
+    while missing is not None and len(path) < MAX_HISTORY_MESSAGES:
+        # A branch older than the tail: its messages are fetched one by one, a rare path.
+        node = repository.find_node(uid, conversation.id, missing)
+        if node is None:
+            if missing == question.parent_id:
+                problem = FieldError("parent_id", "is not a message of this conversation")
+                raise InvalidRequest("Check: parent_id.", fields=[problem])
+            break
+        known[node.id] = node
+        path, missing = path_to(parent_id, known)
+    return _Context(within_budget(path), parent_id, first_turn=conversation.message_count == 0)
+
+
+def _abandon(generation: Generation, hold: Hold, error: AppError, now: datetime) -> None:
+    outcome = Outcome(status=Status.FAILED, ended_at=now, usage=ending.NO_COST, error_code=error.code)
+    ending.end(generation, hold, outcome, keep_partial=False, first_turn=False)
+
+
+class Turn:
+    """A turn that may be iterated once, for batches of events; `close` it in any case."""
+
+    def __init__(
+        self,
+        generation: Generation,
+        hold: Hold,
+        context: _Context,
+        question: Question,
+        max_tokens: int,
+        *,
+        clock: Clock,
+        keep_partial: bool,
+    ) -> None:
+        self.generation = generation
+        self._hold, self._context, self._question, self._max_tokens = hold, context, question, max_tokens
+        self._clock, self._keep_partial = clock, keep_partial
+        self._log = GenerationLog(generation.id, generation.uid)
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._noted_upstream = False
+        self._trace = current_trace()
+        self._upstream: ChatStream | None = None
+        self._batches = self._produce()
+        self.error: AppError | None = None
+        self.ended: ending.Ended | None = None
+
+    def connect(self) -> None:
+        """Ask the model. Raises UpstreamError before anything was said; the hold is then released."""
+        self._log.open()
+        try:
+            self._upstream = openrouter().stream_chat(
+                self._upstream_body(), traceparent=self._trace.traceparent, user=log.uid_hash(self.generation.uid)
+            )
+        except UpstreamError as error:
+            self._end(Status.FAILED, error, usage=ending.NO_COST)
+            raise
+
+    def __iter__(self) -> Iterator[list[Event]]:
+        return self
+
+    def __next__(self) -> list[Event]:
+        return next(self._batches)
+
+    def close(self) -> None:
+        """Finish the turn if its reader has gone: the rest is read, stored and paid for."""
+        for _ in self._batches:
+            pass
+
+    def answer(self) -> TurnAnswer:
+        """The whole turn in one piece. Raises what the model failed with."""
+        self.close()
+        if self.error is not None:
+            raise self.error
+        ended = self.ended
+        if ended is None or ended.user_message is None or ended.message is None:
+            raise UpstreamError("The model gave no answer.", generation_id=self.generation.id)
+        return TurnAnswer(
+            conversation_id=self.generation.conversation_id,
+            generation_id=self.generation.id,
+            user_message=ended.user_message,
+            message=ended.message,
+            usage=ended.usage,
+            credits=ended.credits,
+        )
+
+    def _upstream_body(self) -> dict[str, Any]:
+        messages = [{"role": message.role, "content": message.text} for message in self._context.history]
+        body = {
+            "model": self.generation.model,
+            "messages": [*messages, {"role": "user", "content": self._question.text}],
+            "max_tokens": self._max_tokens,
+        }
+        if self._question.temperature is not None:
+            body["temperature"] = self._question.temperature
+        return body
+
+    def _produce(self) -> Iterator[list[Event]]:
+        assert self._upstream is not None, "connect() comes first"
+        set_trace(self._trace)
+        upstream, status = self._upstream, Status.COMPLETED
+        watch.watch(self.generation.id, upstream.cancel)
+        try:
+            start = self._start_event()
+            self._log.append([start])
+            yield [start]
+            for deltas in upstream:
+                batch = self._events(deltas)
+                if not batch:
+                    continue
+                appended = self._log.append(batch)
+                if appended is Append.FENCED:
+                    log.warning("generation was taken over", generation_id=self.generation.id)
+                    return
+                yield batch
+                if appended is Append.STOP_REQUESTED:
+                    status = Status.STOPPED
+                    break
+        except StreamCancelled:
+            status = Status.STOPPED
+        except UpstreamError as error:
+            status, self.error = Status.FAILED, error
+        except Exception as error:  # noqa: BLE001  # whatever broke, the hold must get its end
+            log.error("turn broke", cause=error, generation_id=self.generation.id)
+            status, self.error = Status.FAILED, InternalError()
+        finally:
+            watch.unwatch(self.generation.id)
+            upstream.close()
+        yield [self._last_event(upstream, status)]
+
+    def _last_event(self, upstream: ChatStream, status: Status) -> Event:
+        """End the turn; when that fails the log stays open, and a sweep ends the turn with what it holds."""
+        try:
+            return self._end(status, self.error, usage=self._usage(upstream, status))
+        except Exception as error:  # noqa: BLE001  # the client is owed a last event, whatever broke
+            log.error("turn not stored", cause=error, generation_id=self.generation.id)
+            self.error = error if isinstance(error, AppError) else InternalError()
+            return {"type": "end", "status": Status.INTERRUPTED.value, "error": self._error_object(self.error)}
+
+    def _events(self, deltas: list[Delta]) -> list[Event]:
+        """The deltas of one read as few events: neighbours of one kind are joined."""
+        if not self._noted_upstream and self._upstream and self._upstream.generation_id:
+            self._log.note_upstream(self._upstream.generation_id)
+            self._noted_upstream = True
+        events: list[Event] = []
+        for delta in deltas:
+            if isinstance(delta, TextDelta):
+                kind, kept = "text", self._text
+            elif isinstance(delta, ReasoningDelta):
+                kind, kept = "reasoning", self._reasoning
+            else:
+                continue
+            kept.append(delta.text)
+            if events and events[-1]["type"] == kind:
+                events[-1]["text"] += delta.text
+            else:
+                events.append({"type": kind, "text": delta.text})
+        return events
+
+    def _start_event(self) -> Event:
+        return {
+            "type": "start",
+            "generation_id": self.generation.id,
+            "conversation_id": self.generation.conversation_id,
+            "message_id": self.generation.message_id,
+            "user_message_id": self.generation.user_message_id,
+            "parent_id": self.generation.parent_id,
+            "model": self.generation.model,
+        }
+
+    def _usage(self, upstream: ChatStream, status: Status) -> TokenUsage | None:
+        """What the turn cost; asked of the provider when the stream did not live to tell."""
+        usage = upstream.usage
+        if isinstance(self.error, UpstreamFailedMidStream):
+            usage = usage or self.error.usage
+        if usage is not None and usage.cost_pico_usd is not None:
+            return _token_usage(usage, usage.cost_pico_usd)
+        if upstream.generation_id is None and status is Status.FAILED:
+            return ending.NO_COST
+        return ending.learn_usage(upstream.generation_id, _COST_PAUSES_S)
+
+    def _end(self, status: Status, error: AppError | None, *, usage: TokenUsage | None) -> Event:
+        upstream = self._upstream
+        if error is not None:
+            log.warning("turn failed", generation_id=self.generation.id, code=_code(error), **error.details)
+        outcome = Outcome(
+            status=status,
+            ended_at=self._clock(),
+            text="".join(self._text),
+            reasoning="".join(self._reasoning),
+            finish_reason=upstream.finish_reason if upstream else None,
+            usage=usage,
+            upstream_id=upstream.generation_id if upstream else None,
+            model_used=upstream.model if upstream else None,
+            error_code=_code(error) if error else None,
+        )
+        self.ended = ending.end(
+            self.generation, self._hold, outcome, keep_partial=self._keep_partial, first_turn=self._context.first_turn
+        )
+        event = self.ended.event
+        if error is not None:
+            event["error"] = self._error_object(error)
+        self._log.append([event], close=True)
+        return event
+
+    def _error_object(self, error: AppError) -> dict[str, str]:
+        return {"code": _code(error), "message": error.message, "trace_id": self._trace.trace_id}
+
+
+def _code(error: AppError) -> str:
+    return error.reason.code if isinstance(error, UpstreamFailedMidStream) else error.code
+
+
+def _token_usage(usage: Usage, cost_pico_usd: int) -> TokenUsage:
+    return TokenUsage(
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        cached_tokens=usage.cached_tokens,
+        cost_pico_usd=cost_pico_usd,
+    )
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    """Threads for reads that run beside the hold; made on first use, after the server has forked."""
+    return ThreadPoolExecutor(max_workers=32, thread_name_prefix="chat-read")

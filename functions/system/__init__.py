@@ -1,0 +1,1 @@
+"""What the product says about itself: health and the API document."""

@@ -1,0 +1,102 @@
+"""The clients of everything outside this process: made on first use, never at import, one of each per process.
+
+Gunicorn imports `main.py` and forks afterwards; a gRPC channel or a socket made before the fork hangs in the child
+(grpc/grpc#36265).
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from shared.settings import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import firebase_admin
+    import redis
+    from google.cloud import firestore
+    from google.cloud.pubsub_v1.publisher.client import Client as PublisherClient
+
+    from shared.openrouter import OpenRouter
+
+_lock = threading.Lock()
+_made: dict[str, Any] = {}
+
+
+def _once(name: str, make: Callable[[], Any]) -> Any:
+    if name not in _made:
+        with _lock:
+            if name not in _made:
+                _made[name] = make()
+    return _made[name]
+
+
+def firestore_client() -> firestore.Client:
+    def make() -> firestore.Client:
+        from google.cloud import firestore
+
+        return firestore.Client(project=settings().project_id)
+
+    client: firestore.Client = _once("firestore", make)
+    return client
+
+
+def redis_client() -> redis.Redis:
+    """Redis with short time-outs: it carries streams and caches, and a slow Redis is worse than none."""
+
+    def make() -> redis.Redis:
+        import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        return redis.Redis.from_url(
+            settings().redis_url,
+            decode_responses=True,
+            socket_timeout=0.5,
+            socket_connect_timeout=0.5,
+            retry=Retry(NoBackoff(), 1),
+            max_connections=200,
+        )
+
+    client: redis.Redis = _once("redis", make)
+    return client
+
+
+def openrouter() -> OpenRouter:
+    def make() -> OpenRouter:
+        from shared.openrouter import OpenRouter
+
+        return OpenRouter(base_url=settings().openrouter_base_url, api_key=settings().openrouter_api_key)
+
+    client: OpenRouter = _once("openrouter", make)
+    return client
+
+
+def publisher() -> PublisherClient:
+    def make() -> PublisherClient:
+        from google.cloud.pubsub_v1.publisher.client import Client
+
+        return Client()
+
+    client: PublisherClient = _once("publisher", make)
+    return client
+
+
+def firebase_app() -> firebase_admin.App:
+    """The Admin SDK's app. In the emulator it gets anonymous credentials, for there are no others."""
+
+    def make() -> firebase_admin.App:
+        import firebase_admin
+        from firebase_admin import credentials
+        from google.auth.credentials import AnonymousCredentials
+
+        class _Anonymous(credentials.Base):  # type: ignore[misc]  # the Admin SDK ships no types
+            def get_credential(self) -> AnonymousCredentials:
+                return AnonymousCredentials()  # type: ignore[no-untyped-call]  # google-auth leaves it untyped
+
+        options = {"projectId": settings().project_id}
+        return firebase_admin.initialize_app(_Anonymous() if settings().in_emulator else None, options)
+
+    return _once("firebase", make)

@@ -1,0 +1,117 @@
+"""How requests and answers look on the wire: one error tree, three renderers.
+
+`Problem` is `/api` (RFC 9457 problem+json), `OpenAI` is `/v1`, `Callable` is the protocol of Firebase callables
+(https://firebase.google.com/docs/functions/callable-reference).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from shared.errors import AppError, FieldError, InvalidRequest
+
+if TYPE_CHECKING:
+    from shared.trace import Trace
+
+_CALLABLE_STATUS = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    402: "RESOURCE_EXHAUSTED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    405: "UNIMPLEMENTED",
+    409: "ALREADY_EXISTS",
+    410: "NOT_FOUND",
+    413: "INVALID_ARGUMENT",
+    422: "FAILED_PRECONDITION",
+    429: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+    502: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+_CALLABLE_HTTP_STATUS = {402: 429, 405: 501, 410: 404, 413: 400, 422: 400, 502: 503}
+_OPENAI_TYPE = {
+    401: "authentication_error",
+    402: "insufficient_quota",
+    403: "permission_error",
+    429: "rate_limit_error",
+}
+_SERVER_ERROR = 500
+_FOR_THE_LOG = {"upstream_status", "upstream_code", "provider", "availability", "fault", "allow"}
+
+
+def _for_the_caller(error: AppError) -> dict[str, str | int]:
+    """An error's details without what concerns only operators."""
+    return {name: value for name, value in error.details.items() if name not in _FOR_THE_LOG}
+
+
+class Problem:
+    """Plain JSON bodies and answers; errors are RFC 9457 problems."""
+
+    error_content_type: ClassVar[str] = "application/problem+json"
+
+    def unwrap(self, raw: bytes) -> bytes:
+        return raw
+
+    def wrap(self, answer_json: str) -> str:
+        return answer_json
+
+    def error(self, error: AppError, trace: Trace) -> tuple[int, dict[str, Any]]:
+        body: dict[str, Any] = {
+            "type": f"https://craftpilot.dev/problems/{error.code.replace('_', '-')}",
+            "title": error.title,
+            "status": error.status,
+            "code": error.code,
+            "detail": error.message,
+            "trace_id": trace.trace_id,
+            **_for_the_caller(error),
+        }
+        if error.fields:
+            body["errors"] = [{"field": item.field, "message": item.message} for item in error.fields]
+        return error.status, body
+
+
+class OpenAI(Problem):
+    """Errors in the envelope that the OpenAI SDKs read."""
+
+    error_content_type = "application/json"
+
+    def error(self, error: AppError, trace: Trace) -> tuple[int, dict[str, Any]]:
+        default_type = "server_error" if error.status >= _SERVER_ERROR else "invalid_request_error"
+        return error.status, {
+            "error": {
+                "message": f"{error.message} (trace {trace.trace_id})",
+                "type": _OPENAI_TYPE.get(error.status, default_type),
+                "param": error.fields[0].field if error.fields else None,
+                "code": error.code,
+            }
+        }
+
+
+class Callable(Problem):
+    """`{"data": …}` in, `{"result": …}` or `{"error": {status, message, details}}` out."""
+
+    error_content_type = "application/json"
+
+    def unwrap(self, raw: bytes) -> bytes:
+        try:
+            envelope = json.loads(raw)
+        except (ValueError, RecursionError) as error:
+            raise InvalidRequest('The body must be JSON of the form {"data": {…}}.') from error
+        if not isinstance(envelope, dict) or "data" not in envelope:
+            raise InvalidRequest("The body must hold a data object.", fields=[FieldError("data", "is missing")])
+        return json.dumps(envelope["data"]).encode()
+
+    def wrap(self, answer_json: str) -> str:
+        return f'{{"result":{answer_json}}}'
+
+    def error(self, error: AppError, trace: Trace) -> tuple[int, dict[str, Any]]:
+        return _CALLABLE_HTTP_STATUS.get(error.status, error.status), {"error": self.error_object(error, trace)}
+
+    def error_object(self, error: AppError, trace: Trace) -> dict[str, Any]:
+        details: dict[str, Any] = {"code": error.code, "trace_id": trace.trace_id, **_for_the_caller(error)}
+        if error.fields:
+            details["errors"] = [{"field": item.field, "message": item.message} for item in error.fields]
+        return {"status": _CALLABLE_STATUS[error.status], "message": error.message, "details": details}

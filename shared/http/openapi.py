@@ -1,0 +1,171 @@
+"""The OpenAPI document, made from the route declarations that the pipeline enforces."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING, Any
+
+from pydantic.json_schema import models_json_schema
+
+from shared.http.routes import Empty, Route, Routes, Who
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pydantic import BaseModel
+
+_REF = "#/components/schemas/{model}"
+_PROBLEM_SCHEMA = {
+    "type": "object",
+    "description": "RFC 9457 problem details.",
+    "required": ["type", "title", "status", "code", "detail", "trace_id"],
+    "properties": {
+        "type": {"type": "string", "format": "uri"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "code": {"type": "string", "description": "Stable; decide by it."},
+        "detail": {"type": "string", "description": "For a person."},
+        "trace_id": {"type": "string", "description": "Quote it to support."},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
+            },
+        },
+    },
+}
+
+
+def describe(all_routes: Iterable[Routes]) -> dict[str, Any]:
+    """The document as a JSON-ready dictionary."""
+    declared = [(routes.capability, route) for routes in all_routes for route in routes]
+    schemas, references = _schemas(route for _, route in declared)
+    paths: dict[str, dict[str, Any]] = {}
+    for capability, route in declared:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(capability, route, references)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "CraftPilot AI", "version": "1", "description": "The backend of an AI product."},
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "components": {
+            "schemas": {**schemas, "Problem": _PROBLEM_SCHEMA},
+            "securitySchemes": {
+                "firebase": {"type": "http", "scheme": "bearer", "description": "A Firebase ID token."}
+            },
+        },
+    }
+
+
+def _schemas(routes: Iterable[Route]) -> tuple[dict[str, Any], dict[Any, Any]]:
+    inputs: set[type[BaseModel]] = set()
+    outputs: set[type[BaseModel]] = set()
+    for route in routes:
+        inputs.add(route.query)
+        if route.body:
+            inputs.add(route.body)
+        if route.answer:
+            outputs.add(route.answer)
+    inputs.discard(Empty)
+    wanted: list[Any] = [(model, "validation") for model in sorted(inputs, key=lambda model: model.__name__)]
+    wanted += [(model, "serialization") for model in sorted(outputs, key=lambda model: model.__name__)]
+    references, definitions = models_json_schema(wanted, ref_template=_REF)
+    return definitions.get("$defs", {}), dict(references)
+
+
+def _operation(capability: str, route: Route, references: dict[Any, Any]) -> dict[str, Any]:
+    first_line, _, rest = route.summary.partition("\n")
+    operation: dict[str, Any] = {
+        "tags": [capability],
+        "operationId": f"{capability}_{route.handler.__name__}",
+        "summary": first_line,
+        "parameters": [*_path_parameters(route), *_query_parameters(route)],
+        "responses": {str(route.status): _success(route, references), "default": _problem()},
+        "security": [] if route.who is Who.ANYONE else [{"firebase": []}],
+    }
+    if rest.strip():
+        operation["description"] = " ".join(rest.split())
+    if route.body:
+        schema = references[route.body, "validation"]
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    return operation
+
+
+def _path_parameters(route: Route) -> list[dict[str, Any]]:
+    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in route.parameters]
+
+
+def _query_parameters(route: Route) -> list[dict[str, Any]]:
+    if route.query is Empty:
+        return []
+    schema = route.query.model_json_schema()
+    required = set(schema.get("required", ()))
+    return [
+        {"name": name, "in": "query", "required": name in required, "schema": field}
+        for name, field in schema["properties"].items()
+    ]
+
+
+def _success(route: Route, references: dict[Any, Any]) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    if route.answer:
+        content["application/json"] = {"schema": references[route.answer, "serialization"]}
+    if route.streams:
+        content["text/event-stream"] = {"schema": {"type": "string", "description": route.streams}}
+    return {"description": "Done.", "content": content} if content else {"description": "Done."}
+
+
+def _problem() -> dict[str, Any]:
+    schema = {"$ref": _REF.format(model="Problem")}
+    return {"description": "What went wrong.", "content": {"application/problem+json": {"schema": schema}}}
+
+
+def as_html(document: dict[str, Any]) -> str:
+    """The document as one plain page: every route, what it needs and the shape of what it takes and gives."""
+    rows = [
+        f"<section><h3><code>{method.upper()} {html.escape(path)}</code></h3>"
+        f"<p>{html.escape(operation['summary'])} {html.escape(operation.get('description', ''))}</p>"
+        f"<p class=who>{'Firebase ID token' if operation['security'] else 'open to anyone'}</p>"
+        f"{_models_used(operation)}</section>"
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    ]
+    models = [
+        f"<section id='{html.escape(name)}'><h3>{html.escape(name)}</h3><ul>{_fields(schema)}</ul></section>"
+        for name, schema in document["components"]["schemas"].items()
+    ]
+    return (
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        "<title>CraftPilot API</title><style>body{font:16px/1.5 system-ui;max-width:52rem;margin:2rem auto;"
+        "padding:0 1rem}section{border-top:1px solid #8884;padding:.3rem 0}h3{margin:.4rem 0}p{margin:.2rem 0}"
+        ".who{opacity:.7;font-size:.9rem}@media(prefers-color-scheme:dark){body{background:#111;color:#eee}"
+        "a{color:#8bf}}</style><h1>CraftPilot API</h1><p>Machine-readable: <a href='/api/v1/openapi.json'>"
+        f"openapi.json</a></p><h2>Routes</h2>{''.join(rows)}<h2>Models</h2>{''.join(models)}</html>"
+    )
+
+
+def _models_used(operation: dict[str, Any]) -> str:
+    def names(content: dict[str, Any]) -> list[str]:
+        found = [media["schema"]["$ref"].rsplit("/", 1)[-1] for media in content.values() if "$ref" in media["schema"]]
+        return [f"<a href='#{name}'>{name}</a>" for name in found]
+
+    takes = names(operation.get("requestBody", {}).get("content", {}))
+    gives = [
+        name
+        for code, answer in operation["responses"].items()
+        if code != "default"
+        for name in names(answer.get("content", {}))
+    ]
+    lines = [f"takes {', '.join(takes)}"] if takes else []
+    lines += [f"gives {', '.join(gives)}"] if gives else []
+    return f"<p>{' · '.join(lines)}</p>" if lines else ""
+
+
+def _fields(schema: dict[str, Any]) -> str:
+    required = set(schema.get("required", ()))
+    return "".join(
+        f"<li><code>{html.escape(name)}</code>{'' if name in required else ' (optional)'} "
+        f"{html.escape(str(field.get('description', '')))}</li>"
+        for name, field in schema.get("properties", {}).items()
+    )

@@ -1,0 +1,203 @@
+"""The way of a request, the same for every HTTP function:
+
+    trace → route → authenticate → read → validate → handler → answer
+
+Authorisation, rate limits and idempotency belong between `authenticate` and `read`: `_admit` is their place.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from flask import Request, Response
+from pydantic import BaseModel, ValidationError
+
+from shared import log
+from shared.auth import Caller, authenticate
+from shared.clock import Clock, utc_now
+from shared.errors import AppError, FieldError, InternalError, InvalidRequest, PayloadTooLarge
+from shared.http.dialects import Problem
+from shared.http.routes import Answer, Call, Empty, Page, Route, Routes, Stream, Who
+from shared.settings import settings
+from shared.trace import continue_trace, set_trace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+HEALTH_PROBE = "/__/health"
+_LOCAL_HOSTS = {"localhost", "127.0.0.1"}
+_ALLOWED_HEADERS = (
+    "Authorization, Content-Type, Idempotency-Key, traceparent, Firebase-Instance-ID-Token, X-Firebase-AppCheck"
+)
+_EXPOSED_HEADERS = "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy"
+_SERVER_ERROR = 500
+
+
+def serve(routes: Routes, *, dialect: Problem | None = None, clock: Clock = utc_now) -> Callable[[Request], Response]:
+    """The function that answers requests by these routes, in this dialect."""
+    spoken = dialect or Problem()
+
+    def handle(request: Request) -> Response:
+        if request.path == HEALTH_PROBE:
+            return Response("ok", content_type="text/plain")
+        return _Exchange(routes, spoken, clock, request).response()
+
+    return handle
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(self, routes: Routes, dialect: Problem, clock: Clock, request: Request) -> None:
+        self._routes, self._dialect, self._clock, self._request = routes, dialect, clock, request
+        self._started = time.monotonic()
+        self._trace = continue_trace(request.headers.get("traceparent"), request.headers.get("X-Cloud-Trace-Context"))
+        set_trace(self._trace)
+        self._route: Route | None = None
+        self._caller: Caller | None = None
+
+    def response(self) -> Response:
+        if self._request.method == "OPTIONS":
+            return self._finish(Response(status=204))
+        try:
+            answer = self._answer()
+        except AppError as error:
+            return self._failed(error)
+        except Exception as error:  # noqa: BLE001  # the edge: whatever it was, the caller gets a clean error
+            log.error("unexpected error", cause=error, route=self._route_name())
+            return self._failed(InternalError())
+        return self._succeeded(answer)
+
+    def _answer(self) -> Answer:
+        route, parameters = self._routes.find(self._request.method, self._request.path)
+        self._route = route
+        self._caller = self._admit(route)
+        call: Call[Any, Any] = Call(
+            body=self._body(route),
+            query=_validated(route.query, json.dumps(self._request.args.to_dict()).encode(), lax=True),
+            path=parameters,
+            now=self._clock(),
+            wants_stream="text/event-stream" in self._request.headers.get("Accept", ""),
+            signed_in=self._caller,
+        )
+        return route.handler(call)
+
+    def _admit(self, route: Route) -> Caller | None:
+        if route.who is Who.ANYONE:
+            return None
+        return authenticate(self._request.headers.get("Authorization"), now=self._clock())
+
+    def _body(self, route: Route) -> BaseModel:
+        if route.body is None:
+            return Empty()
+        limit = route.max_body_bytes
+        if (self._request.content_length or 0) > limit:
+            raise _too_large(limit)
+        raw = self._request.stream.read(limit + 1)
+        if len(raw) > limit:
+            raise _too_large(limit)
+        return _validated(route.body, self._dialect.unwrap(raw))
+
+    def _succeeded(self, answer: Answer) -> Response:
+        status = self._route.status if self._route else 200
+        if isinstance(answer, Stream):
+            response = Response(self._logged(answer.chunks), status=status, content_type=answer.content_type)
+            response.headers.update(answer.headers)
+            return self._finish(response, streaming=True)
+        if isinstance(answer, Page):
+            return self._finish(Response(answer.content, status=status, content_type=answer.content_type))
+        if answer is None:
+            return self._finish(Response(status=204))
+        body = self._dialect.wrap(answer.model_dump_json())
+        return self._finish(Response(body, status=status, content_type="application/json"))
+
+    def _failed(self, error: AppError) -> Response:
+        status, body = self._dialect.error(error, self._trace)
+        content = json.dumps(body, ensure_ascii=False)
+        response = Response(content, status=status, content_type=self._dialect.error_content_type)
+        if error.retry_after_s is not None:
+            response.headers["Retry-After"] = str(error.retry_after_s)
+        if error.status == 401:  # noqa: PLR2004  # RFC 9110 §11.6.1: a 401 names its scheme
+            response.headers["WWW-Authenticate"] = "Bearer"
+        if "allow" in error.details:
+            response.headers["Allow"] = str(error.details["allow"])
+        return self._finish(response, code=error.code)
+
+    def _finish(self, response: Response, *, code: str | None = None, streaming: bool = False) -> Response:
+        response.headers.setdefault("Cache-Control", "private, no-store")
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["X-Request-Id"] = self._trace.trace_id
+        self._allow_origin(response)
+        if not streaming:
+            self._log(response.status_code, code)
+        return response
+
+    def _logged(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """The chunks as they are; the request's log line when they end. The trace follows into the server's thread."""
+        set_trace(self._trace)
+        try:
+            yield from chunks
+        finally:
+            self._log(200, None)
+
+    def _log(self, status: int, code: str | None) -> None:
+        record = log.error if status >= _SERVER_ERROR else log.info
+        record(
+            "request",
+            capability=self._routes.capability,
+            method=self._request.method,
+            route=self._route_name(),
+            status=status,
+            code=code,
+            ms=round((time.monotonic() - self._started) * 1000, 1),
+            uid_hash=log.uid_hash(self._caller.uid) if self._caller else None,
+        )
+
+    def _route_name(self) -> str:
+        return self._route.path if self._route else "none"
+
+    def _allow_origin(self, response: Response) -> None:
+        """CORS, for calls that go to the function's own URL instead of through Hosting."""
+        origin = self._request.headers.get("Origin")
+        response.headers.add("Vary", "Origin")
+        if origin is None or not _may_call(origin):
+            return
+        response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers["Access-Control-Expose-Headers"] = _EXPOSED_HEADERS
+        if self._request.method == "OPTIONS":
+            response.headers["Access-Control-Allow-Methods"] = "GET, POST, PATCH, PUT, DELETE"
+            response.headers["Access-Control-Allow-Headers"] = _ALLOWED_HEADERS
+            response.headers["Access-Control-Max-Age"] = "3600"
+
+
+def _may_call(origin: str) -> bool:
+    if origin in settings().allowed_origins:
+        return True
+    return settings().in_emulator and urlsplit(origin).hostname in _LOCAL_HOSTS
+
+
+def _too_large(limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"The body is larger than {limit // 1024} KiB; send less.", max_bytes=limit)
+
+
+def _validated(model: type[BaseModel], raw: bytes, *, lax: bool = False) -> BaseModel:
+    """Raises InvalidRequest with one entry per wrong field."""
+    try:
+        return model.model_validate_json(raw, strict=not lax)
+    except ValidationError as error:
+        problems = [FieldError(_field_path(item["loc"]), item["msg"]) for item in error.errors(include_url=False)[:20]]
+        if any(item["type"] == "json_invalid" for item in error.errors(include_url=False)):
+            raise InvalidRequest(f"The body is not valid JSON: {problems[0].message}.") from error
+        names = ", ".join(problem.field for problem in problems)
+        raise InvalidRequest(f"Check: {names}.", fields=problems) from error
+
+
+def _field_path(location: tuple[int | str, ...]) -> str:
+    """`("parts", 0, "text")` as `parts[0].text`; the body itself as `body`."""
+    path = ""
+    for step in location:
+        path += f"[{step}]" if isinstance(step, int) else f".{step}"
+    return path.lstrip(".") or "body"

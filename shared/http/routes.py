@@ -1,0 +1,169 @@
+"""Routes: each declares in one place its method, path, who may call it, its body, query and answer.
+
+The pipeline enforces the declaration and the OpenAPI document is made from it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from pydantic import BaseModel
+
+from shared.errors import MethodNotAllowed, NotFound
+from shared.ids import is_safe_id
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from shared.auth import Caller
+
+BodyT = TypeVar("BodyT", bound=BaseModel)
+QueryT = TypeVar("QueryT", bound=BaseModel)
+
+DEFAULT_MAX_BODY_BYTES = 1024 * 1024
+_PARAMETER = re.compile(r"\{([a-z_]+)\}")
+
+
+class Who(Enum):
+    """Who may call a route."""
+
+    ANYONE = "anyone"
+    SIGNED_IN = "signed in"
+
+
+class Empty(BaseModel):
+    """No body or no query."""
+
+
+@dataclass(frozen=True)
+class Call(Generic[BodyT, QueryT]):
+    """What a handler gets: everything about the request that passed the pipeline, and nothing of HTTP."""
+
+    body: BodyT
+    query: QueryT
+    path: Mapping[str, str]
+    now: datetime
+    wants_stream: bool
+    """The client asked for `text/event-stream`."""
+    signed_in: Caller | None = None
+
+    @property
+    def caller(self) -> Caller:
+        """The signed-in user; only routes for signed-in users may ask."""
+        if self.signed_in is None:
+            raise RuntimeError("This route is open to anyone and has no caller.")
+        return self.signed_in
+
+
+@dataclass(frozen=True)
+class Stream:
+    """An answer that is sent piece by piece. `chunks` is closed when the client goes away."""
+
+    chunks: Iterator[bytes]
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content_type: str = "text/event-stream; charset=utf-8"
+
+
+@dataclass(frozen=True)
+class Page:
+    """A ready-made document, such as HTML or the API description."""
+
+    content: str
+    content_type: str
+
+
+Answer = BaseModel | Stream | Page | None
+Handler = Callable[[Call[Any, Any]], Answer]
+
+
+@dataclass(frozen=True)
+class Route:
+    method: str
+    path: str
+    who: Who
+    handler: Handler
+    summary: str
+    body: type[BaseModel] | None
+    query: type[BaseModel]
+    answer: type[BaseModel] | None
+    status: int
+    max_body_bytes: int
+    streams: str | None
+    """What a streamed answer looks like, for the API document; None when the route never streams."""
+    pattern: re.Pattern[str]
+
+    @property
+    def parameters(self) -> list[str]:
+        return _PARAMETER.findall(self.path)
+
+
+class Routes:
+    """The routes of one function, in the order they were declared; the first that fits is taken."""
+
+    def __init__(self, capability: str) -> None:
+        self.capability = capability
+        self._routes: list[Route] = []
+
+    def __iter__(self) -> Iterator[Route]:
+        return iter(self._routes)
+
+    def get(self, path: str, **declaration: Any) -> Callable[[Handler], Handler]:
+        return self._add("GET", path, **declaration)
+
+    def post(self, path: str, **declaration: Any) -> Callable[[Handler], Handler]:
+        return self._add("POST", path, **declaration)
+
+    def patch(self, path: str, **declaration: Any) -> Callable[[Handler], Handler]:
+        return self._add("PATCH", path, **declaration)
+
+    def delete(self, path: str, **declaration: Any) -> Callable[[Handler], Handler]:
+        return self._add("DELETE", path, **declaration)
+
+    def _add(
+        self,
+        method: str,
+        path: str,
+        *,
+        who: Who,
+        body: type[BaseModel] | None = None,
+        query: type[BaseModel] = Empty,
+        answer: type[BaseModel] | None = None,
+        status: int = 200,
+        max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
+        streams: str | None = None,
+    ) -> Callable[[Handler], Handler]:
+        def declare(handler: Handler) -> Handler:
+            summary = (handler.__doc__ or "").strip()
+            if not summary:
+                raise ValueError(f"{method} {path} needs a docstring: it is the API document's summary.")
+            pattern = re.compile(_PARAMETER.sub(r"(?P<\1>[^/]+)", path))
+            self._routes.append(
+                Route(
+                    method, path, who, handler, summary, body, query, answer, status, max_body_bytes, streams, pattern
+                )
+            )
+            return handler
+
+        return declare
+
+    def find(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
+        """The route and its path parameters. Raises NotFound, or MethodNotAllowed naming what is allowed."""
+        allowed = []
+        for route in self._routes:
+            match = route.pattern.fullmatch(path)
+            if match is None:
+                continue
+            if route.method != method:
+                allowed.append(route.method)
+                continue
+            parameters = match.groupdict()
+            if not all(is_safe_id(value) for value in parameters.values()):
+                break
+            return route, parameters
+        if allowed:
+            raise MethodNotAllowed(f"Use {' or '.join(sorted(allowed))} here.", allow=", ".join(sorted(allowed)))
+        raise NotFound(f"There is no {method} {path[:200]}.")

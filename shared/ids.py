@@ -1,0 +1,23 @@
+"""Ids that clients can see: a prefix that says what it is, then 22 random characters.
+
+They are random on purpose: Firestore spreads documents by id, and ids that grow with time put all new
+documents on one server (https://firebase.google.com/docs/firestore/best-practices#document_ids).
+"""
+
+import re
+import secrets
+import string
+
+_ALPHABET = string.ascii_letters + string.digits
+_LENGTH = 22
+_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,127}")
+
+
+def new_id(prefix: str) -> str:
+    """A new id such as `msg_3kTz…`: 131 bits of chance, safe in URLs and Firestore paths."""
+    return f"{prefix}_{''.join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))}"
+
+
+def is_safe_id(value: str) -> bool:
+    """Whether `value` can name a document: no slash, no dots alone, 1 to 128 plain characters."""
+    return _SAFE.fullmatch(value) is not None

@@ -1,0 +1,67 @@
+"""Every deployment setting, declared once as a Firebase parameter or secret and read once, lazily.
+
+`firebase deploy` asks for what has no default; the local suite and plain processes set the same names in the
+environment. Nothing else touches `os.environ`, except `shared.startup`, which runs before anything can be trusted.
+"""
+
+import json
+import os
+from dataclasses import dataclass, field
+from functools import cache
+
+from firebase_functions.params import IntParam, SecretParam, StringParam
+
+REGION = "us-central1"
+
+OPENROUTER_API_KEY = SecretParam("OPENROUTER_API_KEY", label="The OpenRouter key that pays for every model call")
+
+_OPENROUTER_BASE_URL = StringParam("OPENROUTER_BASE_URL", default="https://openrouter.ai/api/v1")
+_REDIS_URL = StringParam("REDIS_URL", label="Redis for streams and caches, e.g. redis://10.0.0.3:6379/0")
+_ALLOWED_ORIGINS = StringParam(
+    "ALLOWED_ORIGINS",
+    default="",
+    description="Comma-separated web origins that may call the functions directly, beside the project's own sites",
+)
+_CREDIT_MARKUP_PERCENT = IntParam(
+    "CREDIT_MARKUP_PERCENT", default=20, description="What is added to the provider's price, in percent"
+)
+_CHAT_MIN_INSTANCES = IntParam("CHAT_MIN_INSTANCES", default=0)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of this process. Secrets do not show in its repr."""
+
+    project_id: str
+    in_emulator: bool
+    openrouter_base_url: str
+    redis_url: str
+    allowed_origins: frozenset[str]
+    credit_markup_percent: int
+    openrouter_api_key: str = field(repr=False)
+
+
+@cache
+def settings() -> Settings:
+    project_id = _project_id()
+    in_emulator = os.environ.get("FUNCTIONS_EMULATOR") == "true"
+    origins = {origin.strip() for origin in _ALLOWED_ORIGINS.value.split(",") if origin.strip()}
+    return Settings(
+        project_id=project_id,
+        in_emulator=in_emulator,
+        openrouter_base_url=_OPENROUTER_BASE_URL.value.rstrip("/"),
+        redis_url=_REDIS_URL.value,
+        allowed_origins=frozenset(origins | {f"https://{project_id}.web.app", f"https://{project_id}.firebaseapp.com"}),
+        credit_markup_percent=_CREDIT_MARKUP_PERCENT.value,
+        openrouter_api_key=OPENROUTER_API_KEY.value,
+    )
+
+
+def _project_id() -> str:
+    for name in ("GCLOUD_PROJECT", "GOOGLE_CLOUD_PROJECT"):
+        if value := os.environ.get(name):
+            return value
+    config: dict[str, str] = json.loads(os.environ.get("FIREBASE_CONFIG", "{}"))
+    if "projectId" not in config:
+        raise RuntimeError("The project id is unknown: set GCLOUD_PROJECT.")
+    return config["projectId"]

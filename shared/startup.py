@@ -1,0 +1,41 @@
+"""What must hold before this process may serve: called first by `main.py`, before anything else is imported."""
+
+import ctypes
+import os
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1
+_ORPHAN_PARENT = 1
+
+
+def prepare() -> None:
+    _refuse_emulator_variables_when_deployed()
+    if os.environ.get("FUNCTIONS_EMULATOR") == "true" and "K_SERVICE" in os.environ:
+        _end_with_parent()
+
+
+def _refuse_emulator_variables_when_deployed() -> None:
+    """Stop a deployed process that would believe unsigned tokens or talk to an emulator.
+
+    Cloud Run sets K_CONFIGURATION; the Functions emulator sets FUNCTIONS_EMULATOR and never K_CONFIGURATION.
+    """
+    in_emulator = os.environ.get("FUNCTIONS_EMULATOR") == "true"
+    deployed = "K_CONFIGURATION" in os.environ
+    found = sorted(name for name in os.environ if name.endswith("_EMULATOR_HOST"))
+    if in_emulator and deployed:
+        sys.exit("Refusing to start: FUNCTIONS_EMULATOR is set in a deployed process. Unset it.")
+    if found and not in_emulator:
+        sys.exit(f"Refusing to start: {', '.join(found)} is set, but this process does not run in the emulator.")
+
+
+def _end_with_parent() -> None:
+    """Have the kernel stop this worker when the emulator's shell around it goes.
+
+    firebase-tools ends only that shell and leaves the Python process behind (firebase/firebase-tools#11069).
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() == _ORPHAN_PARENT:
+        os.kill(os.getpid(), signal.SIGTERM)

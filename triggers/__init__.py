@@ -1,0 +1,1 @@
+"""Event-driven functions: decode, act once, log one line."""

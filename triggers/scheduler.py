@@ -1,0 +1,35 @@
+"""What runs by the clock. Every job is bounded per run and does no harm when it runs twice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from firebase_functions.scheduler_fn import on_schedule
+
+from functions.chat import models
+from functions.chat import service as chat
+from functions.credits import service as credits
+from shared import log
+from shared.clock import utc_now
+from shared.options import OPTIONS
+from shared.settings import OPENROUTER_API_KEY
+from triggers.edge import edge
+
+
+@edge("sweep")
+def _sweep(_: Any) -> None:
+    """First the generations, which know what they cost; then the holds that nobody ended."""
+    now = utc_now()
+    log.info("sweep", **chat.sweep(now=now), **credits.sweep(now=now))
+
+
+@edge("sync_models")
+def _sync_models(_: Any) -> None:
+    log.info("models", offered=models.sync())
+
+
+sweep = on_schedule(schedule="every 1 minutes", secrets=[OPENROUTER_API_KEY], **OPTIONS["sweep"].of_event())(_sweep)
+
+sync_models = on_schedule(schedule="every 1 hours", secrets=[OPENROUTER_API_KEY], **OPTIONS["sync_models"].of_event())(
+    _sync_models
+)
