@@ -1,9 +1,9 @@
 """Bodies and answers of the chat routes."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from shared.ids import is_safe_id
 
@@ -42,7 +42,15 @@ class TextPart(_In):
     text: Annotated[str, Field(max_length=MAX_CONTENT_CHARS), AfterValidator(_storable)]
 
 
+def _content_kind(value: Any) -> str:
+    return "~parts" if isinstance(value, list) else "~text"
+
+
 ContentText = Annotated[str, Field(max_length=MAX_CONTENT_CHARS), AfterValidator(_has_text), AfterValidator(_storable)]
+ContentParts = Annotated[list[TextPart], Field(min_length=1, max_length=32)]
+Content = Annotated[
+    Annotated[ContentText, Tag("~text")] | Annotated[ContentParts, Tag("~parts")], Discriminator(_content_kind)
+]
 
 
 class CreateConversation(_In):
@@ -50,9 +58,9 @@ class CreateConversation(_In):
 
 
 class SendMessage(_In):
-    """A question. `content` is plain text or a list of text parts."""
+    """A question. `content` is plain text or a list of text parts, at most 100,000 characters in all."""
 
-    content: ContentText | Annotated[list[TextPart], Field(min_length=1, max_length=32)]
+    content: Content
     model: Annotated[str, Field(max_length=200)] | None = None
     stream: bool = Field(default=True, description="Answer as an event stream; false: one JSON document.")
     parent_id: Id | None = Field(
@@ -60,6 +68,14 @@ class SendMessage(_In):
     )
     max_tokens: Annotated[int, Field(ge=1, le=128_000)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+
+    @model_validator(mode="after")
+    def _whole_text_is_bounded(self) -> Self:
+        if not self.text.strip():
+            raise ValueError("content must not be empty")
+        if len(self.text) > MAX_CONTENT_CHARS:
+            raise ValueError(f"content must not be longer than {MAX_CONTENT_CHARS} characters in all")
+        return self
 
     @property
     def text(self) -> str:

@@ -44,6 +44,7 @@ from shared.errors import (
     InternalError,
     InvalidRequest,
     NotFound,
+    Unavailable,
     UpstreamError,
 )
 from shared.ids import new_id
@@ -269,6 +270,8 @@ class Turn:
                 appended = self._log.append(batch)
                 if appended is Append.FENCED:
                     log.warning("generation was taken over", generation_id=self.generation.id)
+                    self.error = Unavailable("The answer was interrupted; what there is of it is stored.")
+                    yield [self._interrupted(self.error)]
                     return
                 yield batch
                 if appended is Append.STOP_REQUESTED:
@@ -293,7 +296,10 @@ class Turn:
         except Exception as error:  # noqa: BLE001  # the client is owed a last event, whatever broke
             log.error("turn not stored", cause=error, generation_id=self.generation.id)
             self.error = error if isinstance(error, AppError) else InternalError()
-            return {"type": "end", "status": Status.INTERRUPTED.value, "error": self._error_object(self.error)}
+            return self._interrupted(self.error)
+
+    def _interrupted(self, error: AppError) -> Event:
+        return {"type": "end", "status": Status.INTERRUPTED.value, "error": self._error_object(error)}
 
     def _events(self, deltas: list[Delta]) -> list[Event]:
         """The deltas of one read as few events: neighbours of one kind are joined."""
@@ -340,7 +346,8 @@ class Turn:
     def _end(self, status: Status, error: AppError | None, *, usage: TokenUsage | None) -> Event:
         upstream = self._upstream
         if error is not None:
-            log.warning("turn failed", generation_id=self.generation.id, code=_code(error), **error.details)
+            facts = {**error.details, "generation_id": self.generation.id, "code": _code(error)}
+            log.warning("turn failed", upstream_id=upstream.generation_id if upstream else None, **facts)
         outcome = Outcome(
             status=status,
             ended_at=self._clock(),

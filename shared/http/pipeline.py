@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from flask import Request, Response
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
 from shared import log
 from shared.auth import Caller, authenticate
@@ -33,7 +34,9 @@ _ALLOWED_HEADERS = (
     "Authorization, Content-Type, Idempotency-Key, traceparent, Firebase-Instance-ID-Token, X-Firebase-AppCheck"
 )
 _EXPOSED_HEADERS = "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy"
+_NO_STORE = "private, no-store"
 _SERVER_ERROR = 500
+_MAX_FIELD_ERRORS = 20
 
 
 def serve(routes: Routes, *, dialect: Problem | None = None, clock: Clock = utc_now) -> Callable[[Request], Response]:
@@ -42,10 +45,38 @@ def serve(routes: Routes, *, dialect: Problem | None = None, clock: Clock = utc_
 
     def handle(request: Request) -> Response:
         if request.path == HEALTH_PROBE:
-            return Response("ok", content_type="text/plain")
+            return Response("ok", content_type="text/plain", headers={"Cache-Control": _NO_STORE})
         return _Exchange(routes, spoken, clock, request).response()
 
     return handle
+
+
+class _LoggedChunks:
+    """A stream whose request is logged when it ends.
+
+    No generator, because closing a generator that was never begun does not run its `finally`: the client can go away
+    before the first chunk, and the stream must learn of that too.
+    """
+
+    def __init__(self, chunks: Iterator[bytes], ended: Callable[[], None]) -> None:
+        self._chunks, self._ended, self._closed = chunks, ended, False
+
+    def __iter__(self) -> _LoggedChunks:
+        return self
+
+    def __next__(self) -> bytes:
+        return next(self._chunks)
+
+    def close(self) -> None:
+        """Called by the server in any case, once the client has everything or has gone."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if close := getattr(self._chunks, "close", None):
+                close()
+        finally:
+            self._ended()
 
 
 class _Exchange:
@@ -104,7 +135,8 @@ class _Exchange:
     def _succeeded(self, answer: Answer) -> Response:
         status = self._route.status if self._route else 200
         if isinstance(answer, Stream):
-            response = Response(self._logged(answer.chunks), status=status, content_type=answer.content_type)
+            chunks = _LoggedChunks(answer.chunks, self._stream_ended)
+            response = Response(chunks, status=status, content_type=answer.content_type)
             response.headers.update(answer.headers)
             return self._finish(response, streaming=True)
         if isinstance(answer, Page):
@@ -127,7 +159,7 @@ class _Exchange:
         return self._finish(response, code=error.code)
 
     def _finish(self, response: Response, *, code: str | None = None, streaming: bool = False) -> Response:
-        response.headers.setdefault("Cache-Control", "private, no-store")
+        response.headers.setdefault("Cache-Control", _NO_STORE)
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["X-Request-Id"] = self._trace.trace_id
         self._allow_origin(response)
@@ -135,13 +167,9 @@ class _Exchange:
             self._log(response.status_code, code)
         return response
 
-    def _logged(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        """The chunks as they are; the request's log line when they end. The trace follows into the server's thread."""
+    def _stream_ended(self) -> None:
         set_trace(self._trace)
-        try:
-            yield from chunks
-        finally:
-            self._log(200, None)
+        self._log(self._route.status if self._route else 200, None)
 
     def _log(self, status: int, code: str | None) -> None:
         record = log.error if status >= _SERVER_ERROR else log.info
@@ -176,7 +204,14 @@ class _Exchange:
 def _may_call(origin: str) -> bool:
     if origin in settings().allowed_origins:
         return True
-    return settings().in_emulator and urlsplit(origin).hostname in _LOCAL_HOSTS
+    return settings().in_emulator and _host_of(origin) in _LOCAL_HOSTS
+
+
+def _host_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).hostname
+    except ValueError:  # not a URL at all, so nobody's origin
+        return None
 
 
 def _too_large(limit: int) -> PayloadTooLarge:
@@ -186,18 +221,25 @@ def _too_large(limit: int) -> PayloadTooLarge:
 def _validated(model: type[BaseModel], raw: bytes, *, lax: bool = False) -> BaseModel:
     """Raises InvalidRequest with one entry per wrong field."""
     try:
+        # Pydantic's own parser takes NaN and Infinity, which JSON does not know.
+        from_json(raw, allow_inf_nan=False)
+    except ValueError as error:
+        problem = FieldError("body", f"is not valid JSON: {error}")
+        raise InvalidRequest(f"The body is not valid JSON: {error}.", fields=[problem]) from error
+    try:
         return model.model_validate_json(raw, strict=not lax)
     except ValidationError as error:
-        problems = [FieldError(_field_path(item["loc"]), item["msg"]) for item in error.errors(include_url=False)[:20]]
-        if any(item["type"] == "json_invalid" for item in error.errors(include_url=False)):
-            raise InvalidRequest(f"The body is not valid JSON: {problems[0].message}.") from error
+        found = error.errors(include_url=False, include_context=False, include_input=False)[:_MAX_FIELD_ERRORS]
+        problems = [FieldError(_field_path(item["loc"]), item["msg"].removeprefix("Value error, ")) for item in found]
         names = ", ".join(problem.field for problem in problems)
         raise InvalidRequest(f"Check: {names}.", fields=problems) from error
 
 
 def _field_path(location: tuple[int | str, ...]) -> str:
-    """`("parts", 0, "text")` as `parts[0].text`; the body itself as `body`."""
+    """`("parts", 0, "text")` as `parts[0].text`; the body itself as `body`. Tags of unions (`~text`) are no fields."""
     path = ""
     for step in location:
+        if isinstance(step, str) and step.startswith("~"):
+            continue
         path += f"[{step}]" if isinstance(step, int) else f".{step}"
     return path.lstrip(".") or "body"

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import cycle
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel
@@ -140,7 +141,7 @@ class Routes:
             summary = (handler.__doc__ or "").strip()
             if not summary:
                 raise ValueError(f"{method} {path} needs a docstring: it is the API document's summary.")
-            pattern = re.compile(_PARAMETER.sub(r"(?P<\1>[^/]+)", path))
+            pattern = _pattern(path)
             self._routes.append(
                 Route(
                     method, path, who, handler, summary, body, query, answer, status, max_body_bytes, streams, pattern
@@ -155,15 +156,20 @@ class Routes:
         allowed = []
         for route in self._routes:
             match = route.pattern.fullmatch(path)
-            if match is None:
+            if match is None or not all(is_safe_id(value) for value in match.groupdict().values()):
                 continue
-            if route.method != method:
-                allowed.append(route.method)
-                continue
-            parameters = match.groupdict()
-            if not all(is_safe_id(value) for value in parameters.values()):
-                break
-            return route, parameters
+            if route.method == method:
+                return route, match.groupdict()
+            allowed.append(route.method)
         if allowed:
             raise MethodNotAllowed(f"Use {' or '.join(sorted(allowed))} here.", allow=", ".join(sorted(allowed)))
         raise NotFound(f"There is no {method} {path[:200]}.")
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    """`/users/{uid}.json` as an expression: names between literal text, in which a dot is a dot."""
+    pieces = [
+        f"(?P<{piece}>[^/]+)" if is_name else re.escape(piece)
+        for piece, is_name in zip(_PARAMETER.split(path), cycle([False, True]), strict=False)
+    ]
+    return re.compile("".join(pieces))
