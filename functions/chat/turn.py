@@ -46,6 +46,7 @@ from shared.errors import (
     NotFound,
     Unavailable,
     UpstreamError,
+    UpstreamRejected,
 )
 from shared.ids import new_id
 from shared.openrouter import (
@@ -346,8 +347,7 @@ class Turn:
     def _end(self, status: Status, error: AppError | None, *, usage: TokenUsage | None) -> Event:
         upstream = self._upstream
         if error is not None:
-            facts = {**error.details, "generation_id": self.generation.id, "code": _code(error)}
-            log.warning("turn failed", upstream_id=upstream.generation_id if upstream else None, **facts)
+            self._log_failure(error, upstream.generation_id if upstream else None)
         outcome = Outcome(
             status=status,
             ended_at=self._clock(),
@@ -367,6 +367,13 @@ class Turn:
             event["error"] = self._error_object(error)
         self._log.append([event], close=True)
         return event
+
+    def _log_failure(self, error: AppError, upstream_id: str | None) -> None:
+        """The provider's own words go along when they are about our account; about a request they may quote it."""
+        reason = error.reason if isinstance(error, UpstreamFailedMidStream) else error
+        said = None if isinstance(reason, UpstreamRejected) else getattr(error, "__notes__", None)
+        facts = {**error.details, "generation_id": self.generation.id, "code": _code(error)}
+        log.warning("turn failed", upstream_id=upstream_id, said=said, **facts)
 
     def _error_object(self, error: AppError) -> dict[str, str]:
         return {"code": _code(error), "message": error.message, "trace_id": self._trace.trace_id}

@@ -1,0 +1,41 @@
+"""The client of OpenRouter, the provider of every model: what other modules may use of it."""
+
+from shared.openrouter.answers import (
+    AnnotationsDelta,
+    Completion,
+    Delta,
+    GenerationRecord,
+    ImagesDelta,
+    ReasoningDelta,
+    ReasoningDetails,
+    Started,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+)
+from shared.openrouter.client import ChatStream, OpenRouter
+from shared.openrouter.errors import StreamCancelled, UpstreamAccountEmpty, UpstreamFailedMidStream
+from shared.openrouter.transport import Cancellation, Timeouts
+
+__all__ = [
+    "AnnotationsDelta",
+    "Cancellation",
+    "ChatStream",
+    "Completion",
+    "Delta",
+    "GenerationRecord",
+    "ImagesDelta",
+    "OpenRouter",
+    "ReasoningDelta",
+    "ReasoningDetails",
+    "Started",
+    "StreamCancelled",
+    "TextDelta",
+    "Timeouts",
+    "ToolCall",
+    "ToolCallDelta",
+    "UpstreamAccountEmpty",
+    "UpstreamFailedMidStream",
+    "Usage",
+]

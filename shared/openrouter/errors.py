@@ -1,0 +1,291 @@
+"""How OpenRouter says no, and what that is in our tree of errors.
+
+    UpstreamError
+    ├── UpstreamFailedMidStream   the answer began with 200 and did not end well; `reason` says what it would have been
+    └── UpstreamAccountEmpty      our own account cannot pay
+    StreamCancelled               not a failure: this process asked for it
+
+Texts about our key, our account or OpenRouter's inside never become `message`; they stay as a note on the exception,
+which a traceback in the log shows and no renderer reads.
+"""
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from email.message import Message
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Any
+
+from shared.errors import UpstreamBusy, UpstreamError, UpstreamRejected, UpstreamTimeout
+from shared.openrouter.answers import Completion, Usage, text_of
+
+_MESSAGE_LENGTH = 300
+_NAME_LENGTH = 80
+_REASONS = 10
+_LONGEST_CODE = 5
+_UNSAID_RETRY_AFTER_S = 5
+_LONGEST_RETRY_AFTER_S = 24 * 60 * 60
+
+_ORIGIN_TIMEOUT = 524
+_OVERLOADED = 529
+_TIMEOUTS = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.GATEWAY_TIMEOUT, _ORIGIN_TIMEOUT})
+_BUSY = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, _OVERLOADED})
+_ABOUT_THE_REQUEST = frozenset(
+    {
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+    }
+)
+
+# After a 200 the code may be a word (`server_error`); then the documented error type tells which status it would be.
+_STATUS_OF_TYPE = {
+    "authentication": 401,
+    "permission_denied": 401,
+    "payment_required": 402,
+    "content_policy_violation": 403,
+    "refusal": 403,
+    "not_found": 404,
+    "timeout": 504,
+    "payload_too_large": 413,
+    "unprocessable": 422,
+    "rate_limit_exceeded": 429,
+    "provider_overloaded": 529,
+    "provider_unavailable": 503,
+    "server": 500,
+    "unmapped": 502,
+}
+_REQUEST_TYPES = frozenset(
+    {
+        "context_length_exceeded",
+        "max_tokens_exceeded",
+        "token_limit_exceeded",
+        "string_too_long",
+        "invalid_request",
+        "invalid_prompt",
+        "precondition_failed",
+        "invalid_image",
+        "image_too_large",
+        "image_too_small",
+        "unsupported_image_format",
+        "image_not_found",
+        "image_download_failed",
+    }
+)
+_MODERATION_TYPES = frozenset({"content_policy_violation", "refusal"})
+_CONTEXT_LENGTH = "context_length_exceeded"
+_CONTEXT_LENGTH_TEXT = re.compile(r"context.length.exceeded|maximum context length", re.IGNORECASE)
+_ABOUT_OUR_ACCOUNT = re.compile(r"openrouter\.ai/|sk-or-", re.IGNORECASE)
+
+
+class UpstreamAccountEmpty(UpstreamError):
+    code, status, title = "unavailable", 503, "A part of the service is not available"
+
+
+class UpstreamFailedMidStream(UpstreamError):
+    """An answer that began with HTTP 200 and failed; whatever shape that had, the facts are these.
+
+    `reason` is the error it would have been before the first token: its code and text may be shown. `usage` is there
+    when the answer still told it. `content_delivered` says whether deltas of content came before; `partial` is what
+    a plain (not streamed) answer held.
+    """
+
+    def __init__(
+        self,
+        reason: UpstreamError,
+        *,
+        usage: Usage | None,
+        content_delivered: bool,
+        generation_id: str | None = None,
+        partial: Completion | None = None,
+    ) -> None:
+        super().__init__(reason.message, retry_after_s=reason.retry_after_s, generation_id=generation_id)
+        self.details.update(reason.details)
+        self.reason = reason
+        self.usage = usage
+        self.content_delivered = content_delivered
+        self.generation_id = generation_id
+        self.partial = partial
+        for note in getattr(reason, "__notes__", ()):
+            self.add_note(note)
+
+
+class StreamCancelled(Exception):
+    """`cancel()` was called before the answer had ended."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What an `error` object says. Unlike the status it is optional in every part."""
+
+    code: int | str | None = None
+    message: str = ""
+    error_type: str | None = None
+    provider: str | None = None
+    availability: str | None = None
+    reasons: tuple[str, ...] = ()
+    moderated: bool = False
+    retry_after_s: float | None = None
+    reset_at_s: float | None = None
+
+
+def said_in(error: object) -> Said:
+    """Read the value of an `error` key: an object as documented, or a bare text as some gateways send."""
+    if isinstance(error, str):
+        return Said(message=error)
+    if not isinstance(error, dict):
+        return Said()
+    metadata = _mapping(error.get("metadata"))
+    availability = _mapping(error.get("availability"))
+    error_type = _name(metadata.get("error_type")) or _name(error.get("error_type"))
+    reasons = metadata.get("reasons")
+    reset_ms = _number(_mapping(metadata.get("headers")).get("X-RateLimit-Reset"))
+    return Said(
+        code=_code(error.get("code")) or _code(error.get("http_status")),
+        message=text_of(error, "message") or "",
+        error_type=error_type,
+        provider=_name(metadata.get("provider_name")) or _name(metadata.get("provider_code")),
+        availability=_name(availability.get("code")),
+        reasons=tuple(name for item in reasons[:_REASONS] if (name := _name(item)))
+        if isinstance(reasons, list)
+        else (),
+        moderated=error_type in _MODERATION_TYPES
+        or not metadata.keys().isdisjoint(("reasons", "flagged_input", "patterns")),
+        retry_after_s=_number(availability.get("retry_after")),
+        reset_at_s=reset_ms / 1000 if reset_ms is not None else None,
+    )
+
+
+def refused(status: int, headers: Message, body: bytes, now: datetime) -> UpstreamError:
+    """The error for an answer whose status is not 200. Its body may be anything: JSON, a proxy's HTML page, nothing."""
+    said = said_in(_mapping(_json(body)).get("error"))
+    reset_ms = _number(headers.get("X-RateLimit-Reset"))
+    waits = (
+        _retry_after(headers.get("Retry-After"), now),
+        said.retry_after_s,
+        _until(said.reset_at_s, now),
+        _until(reset_ms / 1000 if reset_ms is not None else None, now),
+    )
+    return _translate(status, said, next((wait for wait in waits if wait is not None), None))
+
+
+def failed_after_200(error: object) -> UpstreamError:
+    """The error that an `error` object inside a 200 would have been."""
+    said = said_in(error)
+    return _translate(_status_of(said), said, said.retry_after_s)
+
+
+def broken(what: str) -> UpstreamError:
+    """The provider's answer cannot be used. `what` names the fault for the log: a constant, nothing of the content."""
+    return UpstreamError(fault=what)
+
+
+def _translate(status: int, said: Said, retry_after_s: float | None) -> UpstreamError:
+    error = _error_for(status, said, retry_after_s)
+    details = {
+        "upstream_status": status,
+        "error_type": _CONTEXT_LENGTH if _CONTEXT_LENGTH_TEXT.search(said.message) else said.error_type,
+        "upstream_code": said.code if isinstance(said.code, str) else None,
+        "provider": said.provider,
+        "availability": said.availability,
+    }
+    error.details.update({name: value for name, value in details.items() if value is not None})
+    if said.message:
+        error.add_note(f"upstream said: {_one_line(said.message)}")
+    return error
+
+
+def _error_for(status: int, said: Said, retry_after_s: float | None) -> UpstreamError:
+    if status in _BUSY:
+        return UpstreamBusy(retry_after_s=_whole_seconds(retry_after_s))
+    if status in _TIMEOUTS:
+        return UpstreamTimeout()
+    if status == HTTPStatus.PAYMENT_REQUIRED:
+        return UpstreamAccountEmpty()
+    if status == HTTPStatus.FORBIDDEN and said.moderated:
+        return UpstreamRejected(_moderation_text(said))
+    if status in _ABOUT_THE_REQUEST:
+        return UpstreamRejected(_for_users(said.message))
+    return UpstreamError()
+
+
+def _status_of(said: Said) -> int:
+    if isinstance(said.code, int):
+        return said.code
+    if said.error_type in _REQUEST_TYPES:
+        return HTTPStatus.BAD_REQUEST
+    return _STATUS_OF_TYPE.get(said.error_type or "", HTTPStatus.BAD_GATEWAY)
+
+
+def _for_users(message: str) -> str:
+    """The provider's words, unless they are about our account or key; empty means the class's own text."""
+    return "" if _ABOUT_OUR_ACCOUNT.search(message) else _one_line(message)
+
+
+def _moderation_text(said: Said) -> str:
+    named = f": {', '.join(said.reasons)}" if said.reasons else ""
+    return f"The request was refused by the provider's moderation{named}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text[: 4 * _MESSAGE_LENGTH].split())[:_MESSAGE_LENGTH]
+
+
+def _whole_seconds(seconds: float | None) -> int:
+    if seconds is None:
+        return _UNSAID_RETRY_AFTER_S
+    return math.ceil(min(max(seconds, 1), _LONGEST_RETRY_AFTER_S))
+
+
+def _retry_after(header: str | None, now: datetime) -> float | None:
+    """Seconds or an HTTP date (RFC 9110 §10.2.3)."""
+    if header is None:
+        return None
+    seconds = _number(header)
+    if seconds is not None:
+        return seconds
+    try:
+        return _until(parsedate_to_datetime(header).timestamp(), now)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _until(moment_s: float | None, now: datetime) -> float | None:
+    return None if moment_s is None else moment_s - now.timestamp()
+
+
+def _json(body: bytes) -> object:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _name(value: object) -> str | None:
+    return _one_line(value)[:_NAME_LENGTH] or None if isinstance(value, str) else None
+
+
+def _code(value: object) -> int | str | None:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return None
+    if isinstance(value, str):
+        return int(value) if value.isdecimal() and len(value) <= _LONGEST_CODE else _name(value)
+    return value
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None

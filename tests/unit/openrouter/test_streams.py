@@ -1,0 +1,395 @@
+"""A streamed answer is the same however the network cuts it, and every bad end is one failure with the same facts."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.errors import UpstreamBusy, UpstreamError, UpstreamRejected, UpstreamTimeout
+from shared.openrouter import (
+    AnnotationsDelta,
+    ImagesDelta,
+    ReasoningDelta,
+    ReasoningDetails,
+    Started,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+)
+from shared.openrouter.parse import ChatEvents, TextTemplate
+from tests.unit.openrouter.recorded import streams
+
+KEEP_ALIVE = b": OPENROUTER PROCESSING\n\n"
+DONE = b"data: [DONE]\n\n"
+USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "cost": 0.00012, "is_byok": False}
+COST = 120_000_000
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Everything a caller can learn from a stream."""
+
+    deltas: list[Any]
+    usage: Any
+    finish: tuple[str | None, str | None]
+    ids: tuple[str | None, str | None, str | None]
+    failed: Any
+
+    @property
+    def text(self) -> str:
+        return "".join(delta.text for delta in self.deltas if isinstance(delta, TextDelta))
+
+    @property
+    def reasoning(self) -> str:
+        return "".join(delta.text for delta in self.deltas if isinstance(delta, ReasoningDelta))
+
+
+def relay(*pieces: bytes, cause: UpstreamError | None = None, limit: int = 10_000) -> Outcome:
+    events = ChatEvents(max_event_bytes=limit)
+    deltas = []
+    for piece in pieces:
+        if not events.ended:
+            deltas += events.feed(piece)
+    if not events.ended:
+        deltas += events.end(cause)
+    failure = events.failure
+    return Outcome(
+        deltas,
+        events.usage,
+        (events.finish_reason, events.native_finish_reason),
+        (events.generation_id, events.model, events.provider),
+        failure and (type(failure.reason), failure.details, failure.usage, failure.content_delivered, failure.message),
+    )
+
+
+def chunk(delta: object = None, finish: str | None = None, **more: object) -> bytes:
+    choice = {"index": 0, "delta": delta or {"role": "assistant", "content": ""}, "finish_reason": finish}
+    body = {"id": "gen-1", "provider": "OpenAI", "model": "a/b", "choices": [choice], **more}
+    return b"data: " + json.dumps(body).encode() + b"\n\n"
+
+
+def text(content: str) -> bytes:
+    return chunk({"role": "assistant", "content": content})
+
+
+USAGE_SHAPES = {
+    "i": chunk(usage=USAGE),
+    "ii": chunk(choices=[], usage=USAGE),
+    "iii": chunk(finish="stop", service_tier="default", usage=USAGE),
+}
+ERROR_A = chunk(
+    {"content": ""},
+    "error",
+    error={"code": "server_error", "message": "Lost", "metadata": {"error_type": "provider_overloaded"}},
+)
+ERROR_B = chunk(error={"code": 400, "message": "Token limit reached"}, usage=USAGE)
+ERROR_C = chunk(choices=[], error={"code": 429, "message": "Provider returned error"})
+
+
+@pytest.mark.parametrize("shape", USAGE_SHAPES)
+def test_the_three_shapes_of_the_usage_chunk_mean_the_same(shape):
+    outcome = relay(KEEP_ALIVE, text("Hel"), text("lo"), chunk(finish="stop"), USAGE_SHAPES[shape], DONE)
+    assert outcome.deltas == [Started("gen-1", "a/b", "OpenAI"), TextDelta("Hel"), TextDelta("lo")]
+    assert outcome.usage == Usage(prompt_tokens=7, completion_tokens=3, cost_pico_usd=COST)
+    assert outcome.finish == ("stop", None)
+    assert outcome.failed is None
+
+
+def test_the_first_finish_reason_counts():
+    assert relay(text("x"), chunk(finish="length"), chunk(finish="stop"), DONE).finish == ("length", None)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        (ERROR_A, UpstreamBusy, 529, None),
+        (ERROR_B, UpstreamRejected, 400, COST),
+        (ERROR_C, UpstreamBusy, 429, None),
+        (chunk({"content": ""}, "error"), UpstreamError, 502, None),
+        (chunk(error="Something broke"), UpstreamError, 502, None),
+        (chunk(choices=[{"delta": {}, "error": {"code": 504}}]), UpstreamTimeout, 504, None),
+        (b'event: error\ndata: {"error":{"code":503}}\n\n', UpstreamBusy, 503, None),
+    ],
+)
+@pytest.mark.parametrize(
+    "before", [(), (text("Half"),), (text("Half"), chunk(finish="length"), chunk(finish="length"))]
+)
+@pytest.mark.parametrize("after", [(), (DONE,), (text("never read"), USAGE_SHAPES["ii"], DONE)])
+def test_an_error_chunk_is_a_failure_whatever_surrounds_it(case, before, after):
+    error, kind, status, usage = case
+    outcome = relay(*before, error, *after)
+    reason, details, seen_usage, content_delivered, _ = outcome.failed
+    assert reason is kind
+    assert details["upstream_status"] == status
+    assert (seen_usage.cost_pico_usd if seen_usage else None) == usage
+    assert content_delivered is bool(before)
+    assert outcome.text == ("Half" if before else "")
+
+
+def test_a_connection_that_ends_in_the_middle_is_a_failure():
+    outcome = relay(text("Half"))
+    assert outcome.failed == (
+        UpstreamError,
+        {"fault": "ended_early", "generation_id": "gen-1"},
+        None,
+        True,
+        "The model provider failed",
+    )
+
+
+def test_a_connection_that_ends_before_anything_is_a_failure():
+    assert relay(KEEP_ALIVE).failed[:2] == (UpstreamError, {"fault": "ended_early"})
+    assert relay().failed[:2] == (UpstreamError, {"fault": "ended_early"})
+
+
+def test_a_broken_connection_is_a_failure_for_its_own_reason():
+    assert relay(text("Half"), cause=UpstreamTimeout(fault="read_timeout")).failed[:2] == (
+        UpstreamTimeout,
+        {"fault": "read_timeout", "generation_id": "gen-1"},
+    )
+
+
+@pytest.mark.parametrize("cause", [None, UpstreamError(fault="read_failed")])
+def test_a_finished_answer_needs_no_done(cause):
+    assert relay(text("All"), chunk(finish="stop"), cause=cause).failed is None
+
+
+def test_done_after_content_ends_an_answer_that_named_no_reason():
+    outcome = relay(text("All"), DONE)
+    assert (outcome.failed, outcome.finish) == (None, (None, None))
+
+
+def test_done_without_reason_and_content_is_an_empty_answer_and_a_failure():
+    assert relay(chunk(), USAGE_SHAPES["ii"], DONE).failed[1]["fault"] == "empty_answer"
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        b'data: {"id":"gen-1","choices":[{"del',
+        b'data: {"id"}\n\n',
+        b"data: [1]\n\n",
+        b"data: \xff{}\n\n",
+        b"data: " + b"[" * 9000 + b"\n\n",
+        b"dat",
+    ],
+)
+@pytest.mark.parametrize("before", [(), (text("Half"), chunk(finish="stop"))])
+def test_a_cut_or_malformed_chunk_is_a_failure_even_after_the_finish(wire, before):
+    outcome = relay(*before, wire)
+    assert outcome.failed[1]["fault"] == "malformed_chunk"
+    assert outcome.failed[3] is bool(before)
+
+
+def test_an_endless_line_is_a_failure_and_what_came_before_it_is_kept():
+    outcome = relay(text("Half"), b"data: " + b"x" * 2000, b"x" * 10_000, limit=5000)
+    assert outcome.failed[1]["fault"] == "oversized_event"
+    assert outcome.text == "Half"
+
+
+def test_nothing_counts_after_done():
+    assert relay(text("All"), chunk(finish="stop"), DONE + ERROR_A + b"data: {{{\n\n").failed is None
+    assert relay(text("All"), b"data: [DONE]\ndat").failed is None
+
+
+def test_blank_events_are_keep_alives():
+    assert relay(b"data:\n\n", text("All"), b"data: \n\n", chunk(finish="stop"), DONE).failed is None
+
+
+def test_an_error_of_null_is_none():
+    assert relay(chunk({"content": "All"}, error=None), chunk(finish="stop", error=None), DONE).failed is None
+
+
+def test_every_kind_of_content_has_its_delta():
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    citation = {"type": "url_citation", "url_citation": {"url": "https://example.com"}}
+    summary = {"type": "reasoning.summary", "summary": "Hm"}
+    outcome = relay(
+        chunk({"reasoning": "Hm", "reasoning_details": [summary]}),
+        chunk({"content": "Look", "images": [image], "annotations": [citation]}),
+        chunk({"tool_calls": [{"index": 1, "id": "t1", "function": {"name": "f", "arguments": '{"a'}}]}),
+        chunk(
+            {"tool_calls": [{"index": 1, "function": {"arguments": '":1}'}}, {"id": "t2", "function": {"name": "g"}}]}
+        ),
+        chunk(finish="tool_calls"),
+        DONE,
+    )
+    assert outcome.deltas[1:] == [
+        ReasoningDelta("Hm"),
+        ReasoningDetails((summary,)),
+        TextDelta("Look"),
+        ImagesDelta((image,)),
+        AnnotationsDelta((citation,)),
+        ToolCallDelta(1, "t1", "f", '{"a'),
+        ToolCallDelta(1, None, None, '":1}'),
+        ToolCallDelta(1, "t2", "g", ""),
+    ]
+    assert outcome.failed is None
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        chunk(choices=None),
+        chunk(choices=[None]),
+        chunk(choices=[{"index": 1, "delta": {"content": "other"}, "finish_reason": "stop"}]),
+        chunk(choices=[{"delta": None}]),
+        chunk(
+            {
+                "content": 7,
+                "reasoning": [],
+                "tool_calls": "x",
+                "images": [1],
+                "annotations": {},
+                "reasoning_details": [[]],
+            }
+        ),
+        chunk({"tool_calls": [None]}),
+        chunk({"tool_calls": [{"function": None}]}),
+        text(""),
+        chunk(usage=[], finish=None),
+        chunk(id=None, model=7, provider={}),
+        chunk(brand_new={"field": []}),
+        b"data: {}\n\n",
+    ],
+)
+def test_odd_and_unknown_fields_are_passed_over(odd):
+    outcome = relay(text("A"), odd, text("B"), chunk(finish="stop"), DONE)
+    assert (outcome.text, outcome.failed) == ("AB", None)
+
+
+@pytest.mark.parametrize("recorded", streams(), ids=lambda each: each.name)
+def test_recorded_streams_are_read_as_they_stand(recorded):
+    chunks = [json.loads(line[6:]) for line in recorded.body.decode().splitlines() if line.startswith("data: {")]
+    said = [each["choices"][0]["delta"] for each in chunks]
+    outcome = relay(recorded.body)
+    assert outcome.text == "".join(delta.get("content") or "" for delta in said)
+    assert outcome.reasoning == "".join(delta.get("reasoning") or "" for delta in said)
+    details = [item for delta in said for item in delta.get("reasoning_details") or []]
+    assert [item for delta in outcome.deltas if isinstance(delta, ReasoningDetails) for item in delta.items] == details
+    assert outcome.ids == (chunks[0]["id"], chunks[0]["model"], chunks[0]["provider"])
+    assert outcome.usage.completion_tokens == chunks[-1]["usage"]["completion_tokens"]
+
+
+def test_the_recorded_streams_end_as_they_did():
+    ends = {each.name: relay(each.body) for each in streams()}
+    assert {
+        name: (end.failed and end.failed[0], end.finish, end.usage.cost_pico_usd) for name, end in ends.items()
+    } == {
+        "openrouter_stream_error-0": (UpstreamRejected, ("length", "length"), 0),
+        "openrouter_stream_with_native_options-0": (None, ("stop", "completed"), 3_338_250_000),
+        "openrouter_streaming_reasoning-0": (None, ("stop", "stop"), 669_000_000),
+    }
+    failure = ends["openrouter_stream_error-0"].failed
+    assert failure[1] == {"upstream_status": 400, "generation_id": "gen-1762179802-UN8pkJI4AGZvryk0kFnb"}
+    assert failure[2].reasoning_tokens == 11
+    assert failure[3:] == (True, "Token limit reached")
+
+
+def events_of(body: bytes) -> list[bytes]:
+    return [event + b"\n\n" for event in body.strip(b"\n").split(b"\n\n")]
+
+
+GENERATED = st.lists(
+    st.text(max_size=8).map(text)
+    | st.text(max_size=8).map(lambda words: chunk({"content": words}, id="gen-2", created=1))
+    | st.text(max_size=8).map(lambda words: chunk({"content": "", "reasoning": words}))
+    | st.sampled_from(
+        [
+            chunk(finish="stop"),
+            chunk(finish="length"),
+            *USAGE_SHAPES.values(),
+            ERROR_A,
+            ERROR_B,
+            ERROR_C,
+            DONE,
+            b"data: {\n\n",
+            b"data: 1\ndata: 2\n\n",
+            b"event: x\n\n",
+            b"data: {}\n\n",
+            text("x") + b"data: " + b"y" * 300,
+        ]
+    ),
+    max_size=10,
+)
+STREAMS = GENERATED | st.sampled_from([events_of(each.body) for each in streams()])
+
+
+def cut(data: st.DataObject, wire: bytes) -> list[bytes]:
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(wire)), max_size=30)))
+    return [wire[start:end] for start, end in zip([0, *cuts], [*cuts, len(wire)], strict=True)]
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.data(), STREAMS, st.sampled_from([b"\n", b"\r\n"]))
+def test_cuts_and_keep_alives_anywhere_change_nothing(data, events, line_end):
+    whole = relay(*events)
+    keep_alives = data.draw(st.lists(st.integers(0, len(events)), max_size=5))
+    spread = [(b"" if place not in keep_alives else KEEP_ALIVE * 2) + event for place, event in enumerate(events)]
+    wire = b"".join(spread).replace(b"\n", line_end)
+    assert relay(*cut(data, wire)) == whole
+
+
+@settings(deadline=None, max_examples=60)
+@given(STREAMS)
+def test_a_byte_at_a_time_changes_nothing(events):
+    wire = b"".join(events)
+    assert relay(*(wire[at : at + 1] for at in range(len(wire)))) == relay(wire)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data(), st.sampled_from([each.body for each in streams()]))
+def test_a_recorded_stream_cut_off_anywhere_before_its_finish_is_never_a_success(data, body):
+    finish = body.find(b'"finish_reason":"')
+    end = data.draw(st.integers(0, finish - 1))
+    assert relay(body[:end]).failed is not None
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(), min_size=2, max_size=6))
+def test_the_template_reads_what_the_parser_reads(words):
+    template = TextTemplate()
+    payloads = [text(word)[6:-2] for word in words]
+    template.learn(payloads[0])
+    assert [template.text_in(payload) for payload in payloads] == words
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        text("x")[6:-2].replace(b"null", b'"stop"'),
+        text("x")[6:-2].replace(b"gen-1", b"gen-2"),
+        text("x")[6:-2].replace(b'"x"', b'"x","reasoning":"y"'),
+        text("x")[6:-2].replace(b'"x"', b"null"),
+        text("x")[6:-2].replace(b'"x"', b'["x"]'),
+        text("x")[6:-2].replace(b'"x"', b'"x'),
+        text("x")[6:-2].replace(b'"x"', b'"\xff"'),
+        text("x")[6:-2] + b" ",
+        chunk({"role": "assistant", "content": "x"}, usage=USAGE)[6:-2],
+        chunk({"role": "assistant", "content": "x"}, error={"code": 500})[6:-2],
+        b"",
+    ],
+)
+def test_the_template_leaves_to_the_parser_what_differs_in_more_than_the_text(other):
+    template = TextTemplate()
+    template.learn(text("first")[6:-2])
+    assert template.text_in(text("second")[6:-2]) == "second"
+    assert template.text_in(other) is None
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        b'{"id":"gen-1","content":"first","choices":[{"delta":{"content": "first"}}]}',
+        b'{"id":"gen-1","choices":[{"delta":{"content":"zero","content":"first"}}]}',
+        b'{"id":"gen-1","choices":[{"delta":{"text":"first"}}]}',
+        b'{"id":"gen-1","choices":[{"delta":{"content":"first"}}],"choices":[{"delta":{"content":"first"}}]}',
+    ],
+)
+def test_a_text_in_the_wrong_place_makes_no_template(first):
+    template = TextTemplate()
+    template.learn(first)
+    assert template.text_in(first) is None
