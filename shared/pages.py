@@ -15,7 +15,7 @@ from shared.ids import is_safe_id
 if TYPE_CHECKING:
     from google.cloud.firestore import CollectionReference, DocumentSnapshot
 
-READ_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 10.0
 
 
 def page(

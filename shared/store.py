@@ -6,6 +6,8 @@ it. That is what makes operations happen exactly once without transactions on bu
 
 from __future__ import annotations
 
+import random
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from google.cloud.firestore_v1.types import WriteResult
 
 COMMIT_TIMEOUT_S = 10.0
+COMMIT_ATTEMPTS = 6
+CONTENTION_PAUSE_S = 0.05
 
 
 class AlreadyExists(Exception):
@@ -36,8 +40,16 @@ def new_batch() -> WriteBatch:
 
 
 def commit(batch: WriteBatch) -> Sequence[WriteResult]:
-    """Commit once. Raises AlreadyExists, StaleWrite, or Unavailable when Firestore cannot be reached in time."""
+    """Commit once. Raises AlreadyExists, StaleWrite, or Unavailable when Firestore cannot be reached in time.
+
+    Under contention Firestore gives a commit up without applying any of it; that one is tried again after a pause.
+    """
     with translated_errors():
+        for attempt in range(1, COMMIT_ATTEMPTS):
+            try:
+                return batch.commit(timeout=COMMIT_TIMEOUT_S)
+            except google_errors.Aborted:
+                time.sleep(random.uniform(0, CONTENTION_PAUSE_S * attempt))  # noqa: S311  # spreads the contenders
         return batch.commit(timeout=COMMIT_TIMEOUT_S)
 
 

@@ -13,7 +13,7 @@ import pytest
 from tests.store.chat.support import Standin, User, give, wsgi_client
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -21,7 +21,7 @@ def _free_port() -> int:
 
 @pytest.fixture(scope="session")
 def standin_process():
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "emulator.openrouter", "--port", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     standin = Standin(f"http://127.0.0.1:{port}")

@@ -1,0 +1,269 @@
+"""Generations: their log, stopping, resuming, and what becomes of one whose process dies."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import redis
+
+from functions.chat import generation_log, repository, service, turn, watch
+from functions.chat.domain import Question, Status
+from functions.credits import service as credits
+from shared.clients import firestore_client, redis_client
+from shared.clock import utc_now
+from tests.store.chat.support import User, events_of, give
+
+
+def begin(user: User, content: str, **options) -> tuple[str, turn.Turn]:
+    conversation = user.conversation()
+    question = Question(text=content, **options)
+    return conversation, service.ask(user.uid, conversation, question, clock=utc_now, keep_partial=True)
+
+
+def events_after(user: User, generation_id: str, after: int = 0) -> dict:
+    return user.request("GET", f"/api/v1/generations/{generation_id}/events?after={after}").json
+
+
+def abandon(running: turn.Turn) -> None:
+    """What a killed process leaves behind: nobody reads on, nobody says that it lives."""
+    watch.unwatch(running.generation.id)
+    running._upstream.cancel()
+    redis_client().delete(f"gen:{{{running.generation.id}}}:alive")
+
+
+def sweep_until_nothing_is_held(user: User) -> None:
+    for _ in range(30):
+        service.sweep(now=utc_now())
+        if user.balance().held_micro == 0:
+            return
+        time.sleep(0.2)
+    pytest.fail("the sweep did not end the hold")
+
+
+def test_the_log_can_be_read_from_any_point(user):
+    _, running = begin(user, "What is a quokka?")
+    delivered = [event for batch in running for event in batch]
+    whole = events_after(user, running.generation.id)
+    assert whole["done"]
+    assert [event["seq"] for event in whole["items"]] == list(range(1, len(delivered) + 1))
+    for after in range(len(delivered) + 1):
+        rest = events_after(user, running.generation.id, after)
+        assert rest["items"] == whole["items"][after:]
+        assert rest["next"] == len(delivered)
+
+
+def test_a_resumed_stream_gives_the_bytes_that_were_missed(user):
+    conversation = user.conversation()
+    response = user.ask(conversation, "What is a quokka?", stream=True)
+    original = response.get_data()
+    start = events_of(response)[0]
+    generation = start["messageMetadata"]["generation_id"]
+    path = f"/api/v1/generations/{generation}/events"
+    stream = {"headers": {"Accept": "text/event-stream"}}
+    assert user.request("GET", path, **stream).get_data() == original
+    for after in range(1, events_after(user, generation)["next"]):
+        rest = user.request("GET", f"{path}?after={after}", **stream).get_data()
+        assert original.endswith(rest)
+        assert rest.endswith(b"data: [DONE]\n\n")
+
+
+def test_a_reader_can_wait_for_what_comes_next(user, standin):
+    standin.fault(first_token_delay_ms=300)
+    _, running = begin(user, "/say late")
+    reader = ThreadPoolExecutor().submit(
+        user.request, "GET", f"/api/v1/generations/{running.generation.id}/events?after=1&wait_s=5"
+    )
+    for _ in running:
+        pass
+    assert reader.result().json["items"][0]["type"] == "text"
+
+
+def test_an_expired_log_says_where_the_answer_is(user):
+    answer = user.ask(user.conversation(), "/say kept").json
+    for key in redis_client().keys(f"gen:{{{answer['generation_id']}}}:*"):
+        redis_client().delete(key)
+    response = user.request("GET", f"/api/v1/generations/{answer['generation_id']}/events")
+    assert (response.status_code, response.json["message_id"]) == (410, answer["message"]["id"])
+
+
+def test_a_stop_keeps_and_charges_what_was_written(user, standin):
+    standin.fault(chunk_delay_ms=30)
+    conversation, running = begin(user, "/repeat 200 word")
+    delivered = []
+    for batch in running:
+        delivered += batch
+        if len(delivered) == 5:
+            path = f"/api/v1/generations/{running.generation.id}/stop"
+            assert user.request("POST", path).json == {"id": running.generation.id, "stopping": True}
+    assert delivered[-1]["status"] == "stopped"
+    message = user.messages(conversation)[-1]
+    words = message["parts"][0]["text"].split()
+    assert message["status"] == "stopped"
+    assert 0 < len(words) < 150
+    sweep_until_nothing_is_held(user)
+    record = firestore_client().collection("usage_records").document(running.generation.id).get().to_dict()
+    assert 0 < record["completion_tokens"] < 200
+    assert record["cost_pico_usd"] == round(standin.asked()[-1]["cost"] * 10**12)
+    user.assert_money_is_in_order()
+    assert user.request("POST", f"/api/v1/generations/{running.generation.id}/stop").json["stopping"] is False
+
+
+def test_a_stop_is_heard_while_the_model_is_silent(user, standin):
+    standin.fault(stall_after=2)
+    _, running = begin(user, "/repeat 200 word")
+    stopper = threading.Timer(0.3, service.stop, (user.uid, running.generation.id))
+    stopper.start()
+    started = time.monotonic()
+    delivered = [event for batch in running for event in batch]
+    assert delivered[-1]["status"] == "stopped"
+    assert time.monotonic() - started < 10
+    sweep_until_nothing_is_held(user)
+    user.assert_money_is_in_order()
+
+
+@pytest.mark.usefixtures("past_lease")
+def test_a_dead_producers_answer_is_kept_as_interrupted_and_paid_once(user, standin):
+    standin.fault(chunk_delay_ms=20)
+    conversation, running = begin(user, "/repeat 50 word")
+    for _ in range(4):
+        next(running)
+    abandon(running)
+    sweep_until_nothing_is_held(user)
+    question, answer = user.messages(conversation)
+    assert (question["status"], answer["status"]) == ("completed", "interrupted")
+    assert answer["parts"][0]["text"].startswith("word")
+    charged = 1000 * 10**6 - user.balance().available_micro
+    record = firestore_client().collection("usage_records").document(running.generation.id).get().to_dict()
+    assert charged == record["charged_micro"] > 0
+    user.assert_money_is_in_order()
+    whole = events_after(user, running.generation.id)
+    assert whole["done"]
+    assert whole["items"][-1]["status"] == "interrupted"
+
+    service.sweep(now=utc_now())
+    assert 1000 * 10**6 - user.balance().available_micro == charged
+    assert user.ask(conversation, "/say goes on").status_code == 200
+
+
+@pytest.mark.usefixtures("past_lease")
+def test_a_producer_that_was_taken_for_dead_changes_nothing_any_more(user, standin):
+    standin.fault(chunk_delay_ms=20)
+    conversation, running = begin(user, "/repeat 30 word")
+    next(running)
+    next(running)
+    redis_client().delete(f"gen:{{{running.generation.id}}}:alive")
+    watch.unwatch(running.generation.id)
+    service.sweep(now=utc_now())
+    before = user.messages(conversation)
+    rest = [event for batch in running for event in batch]
+    assert rest[-1]["status"] == "interrupted"
+    assert user.messages(conversation) == before
+    sweep_until_nothing_is_held(user)
+    user.assert_money_is_in_order()
+
+
+@pytest.mark.usefixtures("past_lease")
+def test_a_living_producer_is_left_alone(user, standin):
+    standin.fault(chunk_delay_ms=20)
+    _, running = begin(user, "/repeat 10 word")
+    next(running)
+    service.sweep(now=utc_now())
+    assert [event for batch in running for event in batch][-1]["status"] == "completed"
+    user.assert_money_is_in_order()
+
+
+@pytest.mark.usefixtures("past_lease")
+def test_a_process_that_dies_before_it_asked_leaves_nothing_held(user):
+    conversation = user.conversation()
+    turn.begin(user.uid, conversation, Question(text="Hello"), clock=utc_now, keep_partial=True)
+    assert user.balance().held_micro > 0
+    sweep_until_nothing_is_held(user)
+    assert user.messages(conversation) == []
+    assert user.balance().available_micro == 1000 * 10**6
+    user.assert_money_is_in_order()
+
+
+def test_a_cost_that_is_never_learned_is_given_back_when_the_hold_runs_out(user, standin):
+    standin.fault(stream_error_d=2, generation_404_ms=10_000_000)
+    conversation = user.conversation()
+    user.ask(conversation, "/repeat 30 word", stream=True).get_data()
+    service.sweep(now=utc_now())
+    assert user.balance().held_micro > 0
+    generation = user.messages(conversation)[-1]["generation_id"]
+    service.sweep(now=utc_now() + turn.HOLD_TTL)
+    assert user.balance().available_micro == 1000 * 10**6
+    record = firestore_client().collection("usage_records").document(generation).get().to_dict()
+    assert record["settlement_pending"] is False
+    user.assert_money_is_in_order()
+
+
+def test_the_answer_flows_without_redis_and_is_stored(user, monkeypatch):
+    def no_redis(*_, **__):
+        raise redis.ConnectionError("gone")
+
+    monkeypatch.setattr(generation_log, "redis_client", no_redis)
+    conversation, running = begin(user, "/say still here")
+    monkeypatch.setattr(generation_log, "_script", no_redis)
+    assert "".join(event.get("text", "") for batch in running for event in batch) == "still here"
+    assert user.messages(conversation)[-1]["parts"][0]["text"] == "still here"
+    user.assert_money_is_in_order()
+    response = user.request("GET", f"/api/v1/generations/{running.generation.id}/events")
+    assert (response.status_code, response.json["code"]) == (503, "unavailable")
+
+
+def test_credits_for_37_turns_pay_for_exactly_37_of_100_at_once(poor_user):
+    give(poor_user.uid, 37 * 1.2)
+    conversations = [poor_user.conversation() for _ in range(100)]
+    # The flat rate of this model, mark-up included, is 1.2 credits: a turn holds exactly what it costs.
+    with ThreadPoolExecutor(max_workers=25) as pool:
+        statuses = list(
+            pool.map(
+                lambda conversation: poor_user.ask(conversation, "/say ok", model="craftpilot/flat-rate").status_code,
+                conversations,
+            )
+        )
+    print(f"37 of 100: {statuses.count(200)} answered, {statuses.count(402)} without credits")
+    assert (statuses.count(200), statuses.count(402)) == (37, 63)
+    assert poor_user.balance().available_micro == 0
+    poor_user.assert_money_is_in_order()
+    stored = [len(poor_user.messages(conversation)) for conversation in conversations]
+    assert (stored.count(2), stored.count(0)) == (37, 63)
+    assert credits.get_account(poor_user.uid).amounts.spent_micro == 37 * 1_200_000
+
+
+def test_twenty_turns_at_once_in_one_conversation_are_all_stored(user):
+    conversation = user.conversation()
+    with ThreadPoolExecutor(max_workers=20) as pool:
+        answers = list(pool.map(lambda n: user.ask(conversation, f"/say {n}"), range(20)))
+    assert [answer.status_code for answer in answers] == [200] * 20
+    view = user.request("GET", f"/api/v1/conversations/{conversation}").json
+    assert view["message_count"] == len(user.messages(conversation)) == 40
+    user.assert_money_is_in_order()
+
+
+def test_a_turn_waits_for_one_round_trip_before_the_model_is_asked(user, monkeypatch):
+    """The hold, the conversation and its tail are on their way at the same time."""
+    user.ask(user.conversation(), "/say warm")
+    conversation = user.conversation()
+    together = threading.Barrier(3, timeout=5)
+    for module, name in ((repository, "find_conversation"), (repository, "recent_messages"), (credits, "hold")):
+        original = getattr(module, name)
+
+        def meet(*args, _original=original, **options):
+            together.wait()
+            return _original(*args, **options)
+
+        monkeypatch.setattr(module, name, meet)
+    assert user.ask(conversation, "/say together").status_code == 200
+
+
+def test_a_generation_tells_where_it_stands(user, standin):
+    standin.fault(chunk_delay_ms=10)
+    _, running = begin(user, "/repeat 5 word")
+    path = f"/api/v1/generations/{running.generation.id}"
+    assert user.request("GET", path).json["status"] == Status.RUNNING
+    running.close()
+    ended = user.request("GET", path).json
+    assert ended["status"] == Status.COMPLETED
+    assert ended["ended_at"] > ended["started_at"]
