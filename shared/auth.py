@@ -43,7 +43,7 @@ def _verify(token: str, now: datetime) -> Caller:
         raise _expired() from error
     except auth.CertificateFetchError as error:
         raise Unavailable("Sign-in cannot be checked right now; try again.", retry_after_s=2) from error
-    except (auth.InvalidIdTokenError, ValueError, TypeError) as error:
+    except (auth.InvalidIdTokenError, ValueError, TypeError, RecursionError) as error:
         raise Unauthenticated(
             "The token is not a Firebase ID token of this project.", reason="invalid_token"
         ) from error
@@ -51,9 +51,15 @@ def _verify(token: str, now: datetime) -> Caller:
     if not isinstance(expires_at, int | float) or expires_at + _CLOCK_SKEW_S < now.timestamp():
         raise _expired()
     uid = claims["uid"]
-    if "/" in uid or uid in {".", ".."}:
+    if not _can_name_a_document(uid):
         raise Unauthenticated("The token's user id cannot be used here.", reason="invalid_token")
     return Caller(uid=uid)
+
+
+def _can_name_a_document(uid: str) -> bool:
+    """Whether Firestore takes the id as it is (https://firebase.google.com/docs/firestore/quotas#limits)."""
+    reserved = uid in {".", ".."} or (uid.startswith("__") and uid.endswith("__"))
+    return not reserved and "/" not in uid and not any("\ud800" <= character <= "\udfff" for character in uid)
 
 
 def _expired() -> Unauthenticated:

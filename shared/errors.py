@@ -19,7 +19,7 @@
     ├── Unavailable             503   a part of ours is down
     └── InternalError           500   the only text that is not the error's own
 
-Renderers (problem+json, the OpenAI envelope, callable status) live in `shared.http.render`.
+Renderers (problem+json, the OpenAI envelope, callable status) live in `shared.http.dialects`.
 """
 
 from collections.abc import Sequence

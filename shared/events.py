@@ -108,6 +108,9 @@ class Event:
     @classmethod
     def from_message(cls, topic: Topic, data: bytes, attributes: Mapping[str, str]) -> Event:
         """Raises KeyError or ValueError when the message is not one of ours."""
+        payload = json.loads(data)
+        if not isinstance(payload, dict):
+            raise ValueError("The payload of an event is a JSON object.")  # noqa: TRY004  # what a decoder raises
         return cls(
             id=attributes["ce-id"],
             type=attributes["ce-type"],
@@ -115,7 +118,7 @@ class Event:
             topic=topic,
             uid=attributes["uid"],
             subject=attributes["ce-subject"],
-            data=json.loads(data),
+            data=payload,
             occurred_at=datetime.fromisoformat(attributes["ce-time"]),
             traceparent=attributes.get("traceparent", ""),
         )

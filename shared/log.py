@@ -47,7 +47,9 @@ def _write(severity: Severity, message: str, fields: dict[str, Any]) -> None:
         "logging.googleapis.com/trace": f"projects/{settings().project_id}/traces/{trace.trace_id}",
         "logging.googleapis.com/spanId": trace.span_id,
     }
-    line = json.dumps(record, default=str, ensure_ascii=False, separators=(",", ":")).encode()
+    text = json.dumps(record, default=str, ensure_ascii=False, separators=(",", ":"))
+    # Half a surrogate pair, cut out of foreign text, becomes its JSON escape: a log call never raises.
+    line = text.encode(errors="backslashreplace")
     if len(line) > _MAX_LINE_BYTES:
         shortened = {name: record[name] for name in ("severity", "logging.googleapis.com/trace")}
         line = json.dumps({**shortened, "message": message[:1000], "shortened": True}).encode()

@@ -27,7 +27,7 @@ def _on_chat_event(fired: Any) -> None:
         log.error("message is not an event", cause=error, message_id=message.message_id)
         return
     set_trace(continue_trace(event.traceparent))
-    if event.type == MessageCompleted.type and event.data["first_in_conversation"]:
+    if event.type == MessageCompleted.type and event.data.get("first_in_conversation"):
         chat.title_conversation(event, now=utc_now())
     log.info("message", topic="chat-events", event_type=event.type, event_id=event.id)
 

@@ -71,5 +71,5 @@ def _money(data: Mapping[str, Any]) -> Counters:
 
 
 def _key(name: str) -> str:
-    """A name as one step of a field path: dots separate steps, so they cannot be part of one."""
-    return name.replace(".", "_").replace("/", "~").replace("`", "").replace("\\", "")
+    """A name as one step of a field path: dots separate steps, so they cannot be part of one, and no step is empty."""
+    return name.replace(".", "_").replace("/", "~").replace("`", "").replace("\\", "") or "unknown"

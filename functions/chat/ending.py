@@ -17,7 +17,7 @@ from functions.credits import service as credits
 from functions.credits.domain import credits_for_cost, credits_text
 from shared import events, log, store
 from shared.clients import openrouter
-from shared.errors import AppError, Unavailable, UpstreamError
+from shared.errors import Unavailable, UpstreamError
 from shared.settings import settings
 
 if TYPE_CHECKING:
@@ -54,10 +54,12 @@ def end(generation: Generation, hold: Hold, outcome: Outcome, *, keep_partial: b
     kept = bool(outcome.text or outcome.reasoning) and (keep_partial or outcome.status is not Status.FAILED)
     ended = _ended(generation, outcome, kept=kept)
     try:
-        return _commit(generation, hold, outcome, ended, first_turn=first_turn)
+        ended = _commit(generation, hold, outcome, ended, first_turn=first_turn)
     except store.AlreadyExists:
-        _second_to_end(generation, outcome)
-        return ended
+        return _second_to_end(generation, outcome, keep_partial=keep_partial, first_turn=first_turn) or ended
+    if outcome.usage is not None:
+        _charge_after_hold(hold, outcome.usage, outcome.ended_at)
+    return ended
 
 
 def learn_usage(upstream_id: str | None, pauses_s: Sequence[float]) -> TokenUsage | None:
@@ -86,26 +88,36 @@ def learn_usage(upstream_id: str | None, pauses_s: Sequence[float]) -> TokenUsag
 
 
 def settle_late(generation: Generation, hold: Hold, usage: TokenUsage, *, now: datetime) -> None:
-    """Charge a generation whose cost became known after its end."""
-    charged_micro = charge_for(usage)
-    batch = store.new_batch()
-    credits.settle_into(batch, hold, charged_micro, now=now)
-    repository.settle_generation(batch, generation)
-    repository.correct_usage(batch, generation.id, usage, charged_micro=charged_micro)
-    payload = GenerationSettled(
-        generation_id=generation.id,
-        model=generation.model,
-        cost_pico_usd=usage.cost_pico_usd,
-        charged_micro=charged_micro,
-    )
-    events.record(batch, payload, uid=generation.uid, subject=f"generations/{generation.id}", at=now)
-    store.commit(batch)
+    """Charge a generation whose cost became known after its end, and show it at its message."""
+
+    def batch(*, with_message: bool) -> WriteBatch:
+        made = store.new_batch()
+        _settle_open(made, hold, usage, now)
+        repository.settle_generation(made, generation)
+        repository.correct_usage(made, generation.id, usage, charged_micro=charge_for(usage))
+        if with_message:
+            repository.correct_message(made, generation, _public_usage(usage), _charge(usage))
+        payload = GenerationSettled(
+            generation_id=generation.id,
+            model=generation.model,
+            cost_pico_usd=usage.cost_pico_usd,
+            charged_micro=charge_for(usage),
+        )
+        events.record(made, payload, uid=generation.uid, subject=f"generations/{generation.id}", at=now)
+        return made
+
+    try:
+        store.commit(batch(with_message=True))
+    except store.StaleWrite:
+        store.commit(batch(with_message=False))  # nothing was kept, or it was deleted since
+    _charge_after_hold(hold, usage, now)
 
 
 def release_unknown(generation: Generation, hold: Hold, *, now: datetime) -> None:
     """Give up learning what a generation cost: its user pays nothing, and the log tells the operator."""
     batch = store.new_batch()
-    credits.release_into(batch, hold, now=now, reason="cost_unknown")
+    if hold.state == "open":
+        credits.release_into(batch, hold, now=now, reason="cost_unknown")
     repository.settle_generation(batch, generation)
     repository.correct_usage(batch, generation.id, NO_COST, charged_micro=0)
     store.commit(batch)
@@ -119,10 +131,7 @@ def charge_for(usage: TokenUsage) -> int:
 
 def _ended(generation: Generation, outcome: Outcome, *, kept: bool) -> Ended:
     usage = _public_usage(outcome.usage)
-    charged_micro = charge_for(outcome.usage) if outcome.usage else 0
-    charge = schemas.Charge(
-        charged_micro=charged_micro, credits=credits_text(charged_micro), pending=outcome.usage is None
-    )
+    charge = _charge(outcome.usage)
     event = {
         "type": "end",
         "status": outcome.status.value,
@@ -169,8 +178,8 @@ def _batch(generation: Generation, hold: Hold, outcome: Outcome, ended: Ended, *
     batch = store.new_batch()
     pending = outcome.usage is None
     charged_micro = ended.credits.charged_micro
-    if not pending:
-        credits.settle_into(batch, hold, charged_micro, now=outcome.ended_at)
+    if outcome.usage is not None:
+        _settle_open(batch, hold, outcome.usage, outcome.ended_at)
     if ended.user_message and ended.message:
         repository.add_turn(batch, generation, ended.user_message, ended.message, generation.model)
     repository.end_generation(batch, generation, outcome, settlement_pending=pending)
@@ -238,23 +247,41 @@ def _commit_patiently(make: Callable[[], WriteBatch]) -> None:
     store.commit(make())
 
 
-def _second_to_end(generation: Generation, outcome: Outcome) -> None:
-    """Something in the batch was there already: an earlier try of ours got through, or the sweep was first.
+def _settle_open(batch: WriteBatch, hold: Hold, usage: TokenUsage, now: datetime) -> None:
+    if hold.state == "open":
+        credits.settle_into(batch, hold, charge_for(usage), now=now)
 
-    If it was the sweep, and it released what this generation really cost, the cost is recorded as a correction.
+
+def _charge_after_hold(hold: Hold, usage: TokenUsage, now: datetime) -> None:
+    """Record a cost whose hold had expired before it was known; the ledger takes it once per hold."""
+    charged_micro = charge_for(usage)
+    if hold.state in {"expired", "released"} and charged_micro:
+        credits.record_late_cost(hold.uid, hold.id, charged_micro, now=now, ref=hold.ref)
+
+
+def _second_to_end(generation: Generation, outcome: Outcome, *, keep_partial: bool, first_turn: bool) -> Ended | None:
+    """Something in the batch was there already: None when the generation has its end, from us or from the sweep.
+
+    If only its hold has ended, the turn outlived it: then the generation ends now, and pays afterwards.
     """
     stored = repository.find_generation(generation.uid, generation.id)
-    if stored is None or stored.status is Status.RUNNING:
-        raise AppError(f"The end of generation {generation.id} collides with something unknown.")
-    if stored.ended_at == outcome.ended_at:
-        return
-    log.warning("generation ended by somebody else first", generation_id=generation.id)
     hold = credits.find_hold(generation.uid, generation.id)
-    charged_micro = charge_for(outcome.usage) if outcome.usage else 0
-    if charged_micro and hold is not None and hold.state in {"released", "expired"}:
-        credits.record_late_cost(
-            generation.uid, generation.id, charged_micro, now=outcome.ended_at, ref={"reason": "late_end"}
-        )
+    assert stored is not None, "a generation is never removed once its hold was made"
+    assert hold is not None, "a generation and its hold are made in one batch"
+    if stored.status is Status.RUNNING:
+        if hold.state == "open":
+            raise RuntimeError(f"The end of generation {generation.id} collides with something unknown.")
+        return end(generation, hold, outcome, keep_partial=keep_partial, first_turn=first_turn)
+    if stored.ended_at != outcome.ended_at:
+        log.warning("generation ended by somebody else first", generation_id=generation.id)
+        if outcome.usage is not None and not stored.settlement_pending:
+            _charge_after_hold(hold, outcome.usage, outcome.ended_at)
+    return None
+
+
+def _charge(usage: TokenUsage | None) -> schemas.Charge:
+    charged_micro = charge_for(usage) if usage else 0
+    return schemas.Charge(charged_micro=charged_micro, credits=credits_text(charged_micro), pending=usage is None)
 
 
 def _public_usage(usage: TokenUsage | None) -> schemas.Usage | None:

@@ -138,6 +138,14 @@ def _tree_node(message_id: str, document: dict[str, Any]) -> Message:
     return Message(id=message_id, parent_id=document.get("parent_id"), role=document["role"], text=text)
 
 
+def correct_message(
+    batch: WriteBatch, generation: Generation, usage: schemas.Usage | None, charge: schemas.Charge
+) -> None:
+    """Show at a message what it cost; the batch fails when the message is not there."""
+    change = {"usage": usage.model_dump() if usage else None, "credits": charge.model_dump()}
+    batch.update(_messages(generation.uid, generation.conversation_id).document(generation.message_id), change)
+
+
 # Generations
 
 

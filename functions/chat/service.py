@@ -17,7 +17,7 @@ from shared.errors import Gone, NotFound
 from shared.ids import new_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from google.cloud.firestore import WriteBatch
@@ -152,10 +152,23 @@ def _log_of(uid: str, generation_id: str, after: int) -> Snapshot:
 
 
 def sweep(*, now: datetime) -> dict[str, int]:
-    """End what died and settle what was left open. Gives what was done, by kind."""
-    ended = sum(_end_dead(generation, now) for generation in repository.list_running(now - SILENT_FOR, SWEEP_LIMIT))
-    settled = sum(_settle(generation, now) for generation in repository.list_unsettled(SWEEP_LIMIT))
-    return {"interrupted": ended, "settled": settled}
+    """End what died and settle what was left open. Gives what was done, by kind; one failure does not stop the rest."""
+    dead = [_attempt(_end_dead, each, now) for each in repository.list_running(now - SILENT_FOR, SWEEP_LIMIT)]
+    late = [_attempt(_settle, each, now) for each in repository.list_unsettled(SWEEP_LIMIT)]
+    return {
+        "interrupted": dead.count(True),
+        "settled": late.count(True),
+        "generations_failed": dead.count(None) + late.count(None),
+    }
+
+
+def _attempt(act: Callable[[Generation, datetime], bool], generation: Generation, now: datetime) -> bool | None:
+    """What `act` did; None when it failed, which the log tells and the next sweep tries again."""
+    try:
+        return act(generation, now)
+    except Exception as error:  # noqa: BLE001  # each generation is an edge of its own
+        log.error("generation not swept", cause=error, generation_id=generation.id)
+        return None
 
 
 def _end_dead(generation: Generation, now: datetime) -> bool:

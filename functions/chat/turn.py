@@ -315,11 +315,12 @@ class Turn:
                 kind, kept = "reasoning", self._reasoning
             else:
                 continue
-            kept.append(delta.text)
+            text = delta.text if delta.text.isascii() else _storable(delta.text)
+            kept.append(text)
             if events and events[-1]["type"] == kind:
-                events[-1]["text"] += delta.text
+                events[-1]["text"] += text
             else:
-                events.append({"type": kind, "text": delta.text})
+                events.append({"type": kind, "text": text})
         return events
 
     def _start_event(self) -> Event:
@@ -381,6 +382,11 @@ class Turn:
 
 def _code(error: AppError) -> str:
     return error.reason.code if isinstance(error, UpstreamFailedMidStream) else error.code
+
+
+def _storable(text: str) -> str:
+    """The text without halves of surrogate pairs, which models do send and no encoding can hold."""
+    return text.encode(errors="replace").decode()
 
 
 def _token_usage(usage: Usage, cost_pico_usd: int) -> TokenUsage:

@@ -60,13 +60,13 @@ class Problem:
 
     def error(self, error: AppError, trace: Trace) -> tuple[int, dict[str, Any]]:
         body: dict[str, Any] = {
+            **_for_the_caller(error),
             "type": f"https://craftpilot.dev/problems/{error.code.replace('_', '-')}",
             "title": error.title,
             "status": error.status,
             "code": error.code,
             "detail": error.message,
             "trace_id": trace.trace_id,
-            **_for_the_caller(error),
         }
         if error.fields:
             body["errors"] = [{"field": item.field, "message": item.message} for item in error.fields]
@@ -111,7 +111,7 @@ class Callable(Problem):
         return _CALLABLE_HTTP_STATUS.get(error.status, error.status), {"error": self.error_object(error, trace)}
 
     def error_object(self, error: AppError, trace: Trace) -> dict[str, Any]:
-        details: dict[str, Any] = {"code": error.code, "trace_id": trace.trace_id, **_for_the_caller(error)}
+        details: dict[str, Any] = {**_for_the_caller(error), "code": error.code, "trace_id": trace.trace_id}
         if error.fields:
             details["errors"] = [{"field": item.field, "message": item.message} for item in error.fields]
         return {"status": _CALLABLE_STATUS[error.status], "message": error.message, "details": details}

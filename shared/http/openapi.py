@@ -43,7 +43,7 @@ def describe(all_routes: Iterable[Routes]) -> dict[str, Any]:
     schemas, references = _schemas(route for _, route in declared)
     paths: dict[str, dict[str, Any]] = {}
     for capability, route in declared:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(capability, route, references)
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(capability, route, schemas, references)
     return {
         "openapi": "3.1.0",
         "info": {"title": "CraftPilot AI", "version": "1", "description": "The backend of an AI product."},
@@ -74,13 +74,13 @@ def _schemas(routes: Iterable[Route]) -> tuple[dict[str, Any], dict[Any, Any]]:
     return definitions.get("$defs", {}), dict(references)
 
 
-def _operation(capability: str, route: Route, references: dict[Any, Any]) -> dict[str, Any]:
+def _operation(capability: str, route: Route, schemas: dict[str, Any], references: dict[Any, Any]) -> dict[str, Any]:
     first_line, _, rest = route.summary.partition("\n")
     operation: dict[str, Any] = {
         "tags": [capability],
         "operationId": f"{capability}_{route.handler.__name__}",
         "summary": first_line,
-        "parameters": [*_path_parameters(route), *_query_parameters(route)],
+        "parameters": [*_path_parameters(route), *_query_parameters(route, schemas, references)],
         "responses": {str(route.status): _success(route, references), "default": _problem()},
         "security": [] if route.who is Who.ANYONE else [{"firebase": []}],
     }
@@ -96,10 +96,10 @@ def _path_parameters(route: Route) -> list[dict[str, Any]]:
     return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in route.parameters]
 
 
-def _query_parameters(route: Route) -> list[dict[str, Any]]:
+def _query_parameters(route: Route, schemas: dict[str, Any], references: dict[Any, Any]) -> list[dict[str, Any]]:
     if route.query is Empty:
         return []
-    schema = route.query.model_json_schema()
+    schema = schemas[references[route.query, "validation"]["$ref"].removeprefix(_REF.format(model=""))]
     required = set(schema.get("required", ()))
     return [
         {"name": name, "in": "query", "required": name in required, "schema": field}

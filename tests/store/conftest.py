@@ -4,6 +4,9 @@ import os
 import uuid
 
 import pytest
+from google.cloud import firestore
+
+from shared.clients import firestore_client
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -14,7 +17,15 @@ def firestore_emulator():
         pytest.exit("The store tests need a Firestore emulator: set FIRESTORE_EMULATOR_HOST=host:port.", returncode=2)
     os.environ.setdefault("GCLOUD_PROJECT", "demo-craftpilot")
     os.environ.setdefault("FUNCTIONS_EMULATOR", "true")
+    _wake_up()
     return host
+
+
+def _wake_up():
+    """The first write of a cold emulator takes seconds; no test's deadline should pay for that."""
+    batch = firestore_client().batch()
+    batch.set(firestore_client().document("test_notes/awake"), {"at": firestore.SERVER_TIMESTAMP})
+    batch.commit(timeout=60)
 
 
 @pytest.fixture

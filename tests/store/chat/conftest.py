@@ -10,6 +10,7 @@ from datetime import timedelta
 
 import pytest
 
+from shared.settings import settings
 from tests.store.chat.support import Standin, User, give, wsgi_client
 
 
@@ -28,6 +29,7 @@ def standin_process():
     os.environ["OPENROUTER_BASE_URL"] = f"{standin.url}/api/v1"
     os.environ["OPENROUTER_API_KEY"] = f"sk-or-v1-{uuid.uuid4().hex}"
     os.environ.setdefault("FIREBASE_AUTH_EMULATOR_HOST", "127.0.0.1:9")
+    settings.cache_clear()
     for _ in range(100):
         try:
             standin.requests()

@@ -3,6 +3,7 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 import redis
@@ -27,8 +28,7 @@ def events_after(user: User, generation_id: str, after: int = 0) -> dict:
 
 def abandon(running: turn.Turn) -> None:
     """What a killed process leaves behind: nobody reads on, nobody says that it lives."""
-    watch.unwatch(running.generation.id)
-    running._upstream.cancel()
+    running._batches.close()
     redis_client().delete(f"gen:{{{running.generation.id}}}:alive")
 
 
@@ -267,3 +267,59 @@ def test_a_generation_tells_where_it_stands(user, standin):
     ended = user.request("GET", path).json
     assert ended["status"] == Status.COMPLETED
     assert ended["ended_at"] > ended["started_at"]
+
+
+def test_a_turn_that_outlives_its_hold_is_stored_and_paid_afterwards(user, standin, monkeypatch):
+    monkeypatch.setattr(turn, "HOLD_TTL", timedelta(milliseconds=1))
+    standin.fault(chunk_delay_ms=10)
+    conversation, running = begin(user, "/repeat 5 word")
+    next(running)
+    assert credits.sweep(now=utc_now())["holds_expired"] >= 1
+    assert user.balance().held_micro == 0
+    assert [event for batch in running for event in batch][-1]["status"] == "completed"
+    message = user.messages(conversation)[-1]
+    assert message["parts"][0]["text"].split() == ["word"] * 5
+    assert 1000 * 10**6 - user.balance().available_micro == message["credits"]["charged_micro"] > 0
+    user.assert_money_is_in_order()
+
+
+@pytest.mark.usefixtures("past_lease")
+def test_a_dead_turn_whose_hold_has_expired_is_ended_all_the_same(user, standin, monkeypatch):
+    monkeypatch.setattr(turn, "HOLD_TTL", timedelta(milliseconds=1))
+    standin.fault(chunk_delay_ms=20)
+    conversation, running = begin(user, "/repeat 50 word")
+    for _ in range(4):
+        next(running)
+    abandon(running)
+    credits.sweep(now=utc_now())
+    for _ in range(10):
+        service.sweep(now=utc_now())
+        time.sleep(0.1)
+    message = user.messages(conversation)[-1]
+    assert (message["status"], message["credits"]["pending"]) == ("interrupted", False)
+    assert 1000 * 10**6 - user.balance().available_micro == message["credits"]["charged_micro"] > 0
+    user.assert_money_is_in_order()
+
+
+@pytest.mark.usefixtures("past_lease")
+def test_one_generation_that_cannot_be_swept_does_not_stop_the_others(user, standin, monkeypatch):
+    standin.fault(times=2, chunk_delay_ms=20)
+    _, broken = begin(user, "/repeat 50 word")
+    conversation, dead = begin(user, "/repeat 50 word")
+    for running in (broken, dead):
+        next(running)
+        next(running)
+        abandon(running)
+    original = credits.find_hold
+
+    def find_hold(uid, hold_id):
+        if hold_id == broken.generation.id:
+            raise RuntimeError("unreadable")
+        return original(uid, hold_id)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(credits, "find_hold", find_hold)
+        done = service.sweep(now=utc_now())
+    assert done["generations_failed"] == 1
+    assert user.messages(conversation)[-1]["status"] == "interrupted"
+    sweep_until_nothing_is_held(user)

@@ -1,0 +1,37 @@
+/**
+ * Loaded into firebase-tools before its own code (`node --require`); changes two things it offers no option for.
+ *
+ * - The Auth emulator compiles a validator for each of some hundred API schemas when it starts: about 20 seconds of
+ *   computing, of which a run uses a handful. Its router can compile each on first use; this asks it to.
+ * - Every suite looks for the ports of its Python processes from 8081 on, so two suites that reload the same changed
+ *   file meet there and one of them fails to load. CRAFTPILOT_WORKER_PORTS gives each suite a range of its own.
+ */
+"use strict";
+
+const Module = require("node:module");
+
+const USUAL_FIRST_PORT = 8081;
+const USUAL_LAST_PORT = 9081;
+const firstPort = Number(process.env.CRAFTPILOT_WORKER_PORTS || USUAL_FIRST_PORT);
+
+const changed = {
+  "exegesis-express": (loaded) => ({
+    ...loaded,
+    middleware: (description, options) =>
+      loaded.middleware(description, { ...options, lazyCompileValidationSchemas: true }),
+  }),
+  portfinder: (loaded) => ({
+    ...loaded,
+    getPortPromise: (options) =>
+      options && options.port >= USUAL_FIRST_PORT && options.port <= USUAL_LAST_PORT
+        ? loaded.getPortPromise({ ...options, port: options.port - USUAL_FIRST_PORT + firstPort })
+        : loaded.getPortPromise(options),
+  }),
+};
+
+const load = Module._load;
+
+Module._load = function (request, ...rest) {
+  const loaded = load.call(this, request, ...rest);
+  return Object.hasOwn(changed, request) ? changed[request](loaded) : loaded;
+};

@@ -1,0 +1,127 @@
+"""The running suite as its users reach it: Hosting, function URLs, the Auth emulator, Firestore under the rules."""
+
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+PATIENCE_S = 60
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+
+class Suite:
+    def __init__(self) -> None:
+        self.hosting = os.environ["CRAFTPILOT_HOSTING_URL"]
+        self.functions = os.environ["CRAFTPILOT_FUNCTIONS_URL"]
+        self.standin = os.environ["CRAFTPILOT_OPENROUTER_URL"]
+        self.auth = f"http://{os.environ['FIREBASE_AUTH_EMULATOR_HOST']}/identitytoolkit.googleapis.com/v1"
+        project = os.environ["GCLOUD_PROJECT"]
+        self.project = project
+        self.firestore = (
+            f"http://{os.environ['FIRESTORE_EMULATOR_HOST']}/v1/projects/{project}/databases/(default)/documents"
+        )
+        self.logs = Path(os.environ["CRAFTPILOT_SUITE_LOGS"])
+
+    def scheduled(self, name: str) -> None:
+        """Fire a scheduled function, as Cloud Scheduler would."""
+        root = self.functions.removesuffix(f"/{self.project}/us-central1")
+        url = f"{root}/functions/projects/{self.project}/triggers/us-central1-{name}-0"
+        answer = request("POST", url, {})
+        assert answer.status == 200, answer
+
+    def fault(self, **faults) -> None:
+        match = {"path": "/chat/completions"}
+        request("POST", f"{self.standin}/_standin/faults", {"times": 1, "match": match, "faults": faults})
+
+
+@dataclass
+class User:
+    """Somebody signed in at the Auth emulator, with the token it really issued."""
+
+    suite: Suite
+    uid: str
+    token: str
+
+    def api(self, method: str, path: str, body=None, **headers) -> Answer:
+        """Through Hosting."""
+        return self.open(method, f"{self.suite.hosting}{path}", body, **headers)
+
+    def direct(self, function: str, method: str, path: str, body=None, **headers) -> Answer:
+        """At the function's own URL."""
+        return self.open(method, f"{self.suite.functions}/{function}{path}", body, **headers)
+
+    def open(self, method: str, url: str, body=None, **headers) -> Answer:
+        return request(method, url, body, Authorization=f"Bearer {self.token}", **headers)
+
+    def stream(self, path: str, body: dict):
+        """Times and lines of an event stream, as they arrive."""
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        url = f"{self.suite.functions}/chat{path}"
+        sent = urllib.request.Request(url, data=json.dumps(body).encode(), headers=headers, method="POST")
+        with urllib.request.urlopen(sent, timeout=PATIENCE_S) as answer:
+            for line in answer:
+                if line.strip():
+                    yield time.monotonic(), line.decode().strip()
+
+    def document(self, path: str) -> Answer:
+        return self.open("GET", f"{self.suite.firestore}/{path}")
+
+    def conversation(self) -> str:
+        return self.api("POST", "/api/v1/conversations", {}).json["id"]
+
+    def ask(self, conversation: str, content: str, **body) -> Answer:
+        path = f"/api/v1/conversations/{conversation}/messages"
+        return self.api("POST", path, {"content": content, "stream": False, **body})
+
+    def credits(self) -> dict:
+        return self.api("GET", "/api/v1/credits").json
+
+
+def sign_in(suite: Suite, email: str) -> User:
+    body = {"email": email, "password": "craftpilot", "returnSecureToken": True}
+    answer = request("POST", f"{suite.auth}/accounts:signInWithPassword?key=local", body).json
+    return User(suite, answer["localId"], answer["idToken"])
+
+
+def sign_up(suite: Suite) -> User:
+    """Somebody nobody knows yet."""
+    body = {"email": f"{uuid.uuid4().hex}@example.com", "password": "secret-enough", "returnSecureToken": True}
+    answer = request("POST", f"{suite.auth}/accounts:signUp?key=local", body).json
+    return User(suite, answer["localId"], answer["idToken"])
+
+
+def request(method: str, url: str, body=None, **headers) -> Answer:
+    data = json.dumps(body).encode() if body is not None else None
+    sent = urllib.request.Request(
+        url, data=data, headers={"Content-Type": "application/json", **headers}, method=method
+    )
+    try:
+        with urllib.request.urlopen(sent, timeout=PATIENCE_S) as answer:
+            return Answer(answer.status, dict(answer.headers), answer.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return Answer(error.code, dict(error.headers), error.read())
+
+
+def eventually(find, what: str):
+    """What `find` gives once it gives something; triggers take seconds."""
+    give_up_at = time.monotonic() + PATIENCE_S
+    while time.monotonic() < give_up_at:
+        if found := find():
+            return found
+        time.sleep(0.3)
+    raise AssertionError(f"waited {PATIENCE_S} s for {what} in vain")

@@ -1,0 +1,168 @@
+"""Whatever is done to a stored chain, the verifier names the first entry that does not hold."""
+
+import hashlib
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from functions.activity.domain import EMPTY, GENESIS, Entry, Head, entry_hash, first_break
+
+Stored = tuple[Entry, str]
+
+WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+DETAILS = st.dictionaries(
+    WORDS,
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | WORDS,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
+        max_leaves=5,
+    ),
+    max_size=3,
+)
+MOMENTS = st.datetimes(timezones=st.just(UTC), min_value=datetime(2020, 1, 1), max_value=datetime(2040, 1, 1))  # noqa: DTZ001  # gets its zone
+HAPPENINGS = st.tuples(WORDS, WORDS, WORDS, DETAILS, MOMENTS, WORDS)
+
+
+def chained(happenings: list[Any]) -> list[Stored]:
+    """A chain as it is stored when nobody meddles."""
+    head, chain = EMPTY, []
+    for event_id, action, subject, details, at, trace_id in happenings:
+        entry = Entry(head.n + 1, event_id, action, subject, details, at, trace_id, head.hash)
+        head = Head(entry.n, entry_hash(entry))
+        chain.append((entry, head.hash))
+    return chain
+
+
+CHAINS = st.lists(HAPPENINGS, min_size=1, max_size=6).map(chained)
+LONGER_CHAINS = st.lists(HAPPENINGS, min_size=2, max_size=6).map(chained)
+
+
+def another(value: Any) -> Any:
+    """A value of the same kind that is not the same."""
+    if isinstance(value, str):
+        return value + "x"
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, datetime):
+        return value + timedelta(microseconds=1)
+    return {**value, "added": 1}
+
+
+def test_nothing_is_a_whole_chain():
+    assert first_break([]) is None
+
+
+@given(CHAINS)
+def test_an_untouched_chain_holds(chain):
+    assert first_break(chain) is None
+    assert chain[0][0].previous_hash == GENESIS
+
+
+@given(st.data(), CHAINS, st.sampled_from([field.name for field in fields(Entry)]))
+def test_an_edit_of_any_field_is_found_where_it_was_made(data, chain, name):
+    at = data.draw(st.integers(0, len(chain) - 1))
+    entry, stored_hash = chain[at]
+    chain[at] = (replace(entry, **{name: another(getattr(entry, name))}), stored_hash)
+    assert first_break(chain) == at + 1
+
+
+@given(st.data(), LONGER_CHAINS)
+def test_an_edit_with_a_mended_hash_is_found_at_the_next_entry(data, chain):
+    at = data.draw(st.integers(0, len(chain) - 2))
+    forged = replace(chain[at][0], subject=chain[at][0].subject + "x")
+    chain[at] = (forged, entry_hash(forged))
+    assert first_break(chain) == at + 2
+
+
+@given(st.data(), CHAINS)
+def test_an_edit_of_a_stored_hash_is_found(data, chain):
+    at = data.draw(st.integers(0, len(chain) - 1))
+    entry, stored_hash = chain[at]
+    chain[at] = (entry, stored_hash[::-1] + "0")
+    assert first_break(chain) == at + 1
+
+
+@given(st.data(), LONGER_CHAINS)
+def test_a_removed_entry_is_found_where_it_was(data, chain):
+    at = data.draw(st.integers(0, len(chain) - 2))
+    del chain[at]
+    assert first_break(chain) == at + 1
+
+
+@given(st.data(), LONGER_CHAINS)
+def test_a_chain_without_its_beginning_does_not_hold(data, chain):
+    kept_from = data.draw(st.integers(1, len(chain) - 1))
+    assert first_break(chain[kept_from:]) == 1
+
+
+@given(st.data(), LONGER_CHAINS)
+def test_swapped_entries_are_found_where_the_first_of_them_stood(data, chain):
+    first = data.draw(st.integers(0, len(chain) - 2))
+    second = data.draw(st.integers(first + 1, len(chain) - 1))
+    chain[first], chain[second] = chain[second], chain[first]
+    assert first_break(chain) == first + 1
+
+
+@given(st.data(), CHAINS)
+def test_a_repeated_entry_is_found(data, chain):
+    at = data.draw(st.integers(0, len(chain) - 1))
+    assert first_break([*chain[: at + 1], *chain[at:]]) == at + 2
+
+
+@given(st.data(), CHAINS, HAPPENINGS)
+def test_an_inserted_entry_is_found_at_once_or_by_the_one_behind_it(data, chain, happening):
+    at = data.draw(st.integers(0, len(chain) - 1))
+    head = EMPTY if at == 0 else Head(chain[at - 1][0].n, chain[at - 1][1])
+    event_id, action, subject, details, moment, trace_id = happening
+    forged = Entry(head.n + 1, event_id, action, subject, details, moment, trace_id, head.hash)
+    assert first_break([*chain[:at], (forged, entry_hash(forged)), *chain[at:]]) == at + 2
+
+
+@given(CHAINS, CHAINS)
+def test_another_users_chain_does_not_continue_this_one(chain, other):
+    assert first_break([*chain, *other]) == len(chain) + 1
+
+
+@given(CHAINS)
+def test_the_order_of_a_map_does_not_matter(chain):
+    for entry, stored_hash in chain:
+        assert entry_hash(replace(entry, details=dict(reversed(entry.details.items())))) == stored_hash
+
+
+def test_the_moment_is_hashed_as_the_database_keeps_it():
+    [(entry, _)] = chained([("evt_1", "a.b", "s", {}, datetime(2026, 3, 1, 12, tzinfo=UTC), "t")])
+
+    class FromTheDatabase(datetime):
+        """Firestore gives a subclass of datetime."""
+
+    again = FromTheDatabase(2026, 3, 1, 12, tzinfo=UTC)
+    assert entry_hash(replace(entry, occurred_at=again)) == entry_hash(entry)
+
+
+def test_what_has_no_canonical_form_is_refused():
+    [(entry, _)] = chained([("evt_1", "a.b", "s", {}, datetime(2026, 3, 1, 12, tzinfo=UTC), "t")])
+    with pytest.raises(AssertionError, match="canonical"):
+        entry_hash(replace(entry, details={"x": object()}))
+
+
+def test_an_entry_is_hashed_over_its_canonical_json():
+    entry = Entry(
+        n=1,
+        event_id="evt_1",
+        action="chat.message.completed",
+        subject="conversations/c_1",
+        details={"tokens": 3, "model": "ä"},
+        occurred_at=datetime(2026, 3, 1, 12, 0, 0, 5, tzinfo=UTC),
+        trace_id="0af7651916cd43dd8448eb211c80319c",
+        previous_hash=GENESIS,
+    )
+    canonical = (
+        '{"action":"chat.message.completed","details":{"model":"\\u00e4","tokens":3},"event_id":"evt_1","n":1,'
+        '"occurred_at":"2026-03-01T12:00:00.000005+00:00","previous_hash":"' + "0" * 64 + '",'
+        '"subject":"conversations/c_1","trace_id":"0af7651916cd43dd8448eb211c80319c"}'
+    )
+    assert entry_hash(entry) == hashlib.sha256(canonical.encode()).hexdigest()

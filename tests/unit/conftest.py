@@ -1,0 +1,32 @@
+"""What every test without sockets starts from: the settings of a local process, read anew."""
+
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+
+from shared.settings import settings
+
+ENVIRONMENT = {
+    "FUNCTIONS_EMULATOR": "true",
+    "GCLOUD_PROJECT": "demo-craftpilot",
+    "REDIS_URL": "redis://127.0.0.1:9/0",
+    "OPENROUTER_BASE_URL": "http://127.0.0.1:9/api/v1",
+    "OPENROUTER_API_KEY": "sk-or-v1-of-nobody",
+    # The Admin SDK takes unsigned tokens while this is set; port 9 answers nobody, so nothing depends on it.
+    "FIREBASE_AUTH_EMULATOR_HOST": "127.0.0.1:9",
+}
+
+# How long an example takes says what else the machine is doing, and nothing about the code.
+hypothesis_settings.register_profile(
+    "unit", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("unit")
+
+
+@pytest.fixture(autouse=True)
+def _local_settings(monkeypatch):
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
