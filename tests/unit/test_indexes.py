@@ -1,0 +1,271 @@
+"""Holds firestore.indexes.json against every query of the code: the emulator answers queries that have no index.
+
+Each function that queries is called once, with the database replaced by a recorder; what it would have asked is
+compared with the indexes Firestore makes by itself and those of the file
+(https://firebase.google.com/docs/firestore/query-data/index-overview).
+"""
+
+import ast
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import firestore
+from google.cloud.firestore_v1.base_query import FieldFilter
+from google.cloud.firestore_v1.types import StructuredQuery
+
+from functions.activity import domain as activity_domain
+from functions.activity import repository as activity
+from functions.chat import domain as chat_domain
+from functions.chat import repository as chat
+from functions.chat import schemas as chat_schemas
+from functions.credits import domain as credits_domain
+from functions.credits import repository as credits
+from shared import clients, events, store
+
+ROOT = Path(__file__).resolve().parents[2]
+FILE = ROOT / "firestore.indexes.json"
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+
+QUERIES = {
+    "functions/activity/repository.py:list_entries": lambda: activity.list_entries("u", 10, None),
+    "functions/chat/repository.py:list_conversations": lambda: chat.list_conversations("u", 10, None),
+    "functions/chat/repository.py:recent_messages": lambda: chat.recent_messages("u", "c", 10),
+    "functions/chat/repository.py:list_messages": lambda: chat.list_messages("u", "c", 10, None),
+    "functions/chat/repository.py:list_running": lambda: chat.list_running(NOW, 10),
+    "functions/chat/repository.py:list_unsettled": lambda: chat.list_unsettled(10),
+    "functions/chat/repository.py:list_models": chat.list_models,
+    "functions/chat/repository.py:save_models": lambda: chat.save_models([], NOW),
+    "functions/credits/repository.py:list_grants": lambda: credits.list_grants("u"),
+    "functions/credits/repository.py:list_holds": lambda: credits.list_holds("u"),
+    "functions/credits/repository.py:list_expired_holds": lambda: credits.list_expired_holds(NOW, 10),
+    "functions/credits/repository.py:list_expiring_accounts": lambda: credits.list_expiring_accounts(NOW, 10),
+    "functions/credits/repository.py:list_entries": lambda: credits.list_entries("u", 10, None),
+    "functions/credits/repository.py:_pages": lambda: list(credits._pages("u", NOW)),
+}
+"""Every function of the product that queries Firestore, with a call of it. A new one is added here."""
+
+
+def usage_of_the_user() -> None:
+    """Apps list their own usage, the latest first."""
+    records = clients.firestore_client().collection("usage_records")
+    mine = records.where(filter=FieldFilter("uid", "==", "u"))
+    mine.order_by("at", direction=firestore.Query.DESCENDING).get()
+
+
+CLIENT_QUERIES = {"an app: its user's usage": usage_of_the_user}
+"""What the security rules let apps ask and no function does."""
+
+ALL_QUERIES = QUERIES | CLIENT_QUERIES
+
+STORED_FIELDS = {
+    "messages": set(chat_schemas.Message.model_fields),
+    "generations": {field.name for field in fields(chat_domain.Generation)},
+    "grants": {field.name for field in fields(credits_domain.Grant)},
+    "holds": {field.name for field in fields(credits_domain.Hold)},
+    "entries": {field.name for kind in (activity_domain.Entry, credits_domain.Entry) for field in fields(kind)},
+    "events": set(events.Event.__dataclass_fields__) | {"expires_at"},
+    "processed": {"event_type", "at", "expires_at"},
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What of a query decides about its index."""
+
+    collection: str
+    scope: str
+    equal: frozenset[str]
+    ordered: tuple[tuple[str, str], ...]
+    """Field and direction, in order; a range without an order of its own counts as ascending."""
+
+    @classmethod
+    def by(cls, query: StructuredQuery) -> Self:
+        (source,) = query.from_
+        filters = [filter_ for filter_ in _flat(query.where) if filter_.field.field_path != "__name__"]
+        is_equal = StructuredQuery.FieldFilter.Operator.EQUAL
+        equal = frozenset(one.field.field_path for one in filters if one.op == is_equal)
+        ranges = [one.field.field_path for one in filters if one.op != is_equal]
+        orders = [(order.field.field_path, order.direction.name) for order in query.order_by]
+        ordered = orders or [(path, "ASCENDING") for path in dict.fromkeys(ranges)]
+        assert set(ranges) <= {path for path, _ in ordered}, "several ranges: teach this test their index"
+        if ordered and ordered[-1][0] == "__name__" and (len(ordered) == 1 or ordered[-2][1] == ordered[-1][1]):
+            ordered = ordered[:-1]  # every index ends with the name, in the direction of the field before it
+        scope = "COLLECTION_GROUP" if source.all_descendants else "COLLECTION"
+        return cls(source.collection_id, scope, equal, tuple(ordered))
+
+
+def _flat(where: StructuredQuery.Filter) -> list[StructuredQuery.FieldFilter]:
+    kind = StructuredQuery.Filter.pb(where).WhichOneof("filter_type")
+    if kind is None:
+        return []
+    if kind == "composite_filter":
+        assert where.composite_filter.op == StructuredQuery.CompositeFilter.Operator.AND, (
+            "OR: teach this test its index"
+        )
+        return [one for part in where.composite_filter.filters for one in _flat(part)]
+    assert kind == "field_filter", f"{kind}: teach this test its index"
+    return [where.field_filter]
+
+
+@dataclass(frozen=True)
+class Composite:
+    collection: str
+    scope: str
+    fields: tuple[tuple[str, str], ...]
+
+    def serves(self, asked: Asked) -> bool:
+        """Fields compared for equality come first, in any order and direction; then exactly the query's order."""
+        if (self.collection, self.scope) != (asked.collection, asked.scope):
+            return False
+        first, rest = self.fields[: len(asked.equal)], self.fields[len(asked.equal) :]
+        return {path for path, _ in first} == asked.equal and rest == asked.ordered
+
+
+class Indexes:
+    """The file, together with the single-field indexes that Firestore makes when the file does not forbid them."""
+
+    def __init__(self, file: Path) -> None:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        self.composites = [
+            Composite(
+                entry["collectionGroup"],
+                entry["queryScope"],
+                tuple((field["fieldPath"], field["order"]) for field in entry["fields"]),
+            )
+            for entry in content["indexes"]
+        ]
+        self.overrides = {(entry["collectionGroup"], entry["fieldPath"]): entry for entry in content["fieldOverrides"]}
+        assert len(self.overrides) == len(content["fieldOverrides"]), "a field has two overrides"
+
+    @property
+    def times_to_live(self) -> set[tuple[str, str]]:
+        return {place for place, entry in self.overrides.items() if entry.get("ttl")}
+
+    def serve(self, asked: Asked) -> bool:
+        if len(asked.equal) + len(asked.ordered) > 1 and asked.ordered:
+            return any(composite.serves(asked) for composite in self.composites)
+        needed = [*((path, "ASCENDING") for path in asked.equal), *asked.ordered]
+        return all(self._has_single_field(asked.collection, asked.scope, path, order) for path, order in needed)
+
+    def _has_single_field(self, collection: str, scope: str, path: str, order: str) -> bool:
+        override = self.overrides.get((collection, path)) or self.overrides.get((collection, "*"))
+        if override is None:
+            return scope == "COLLECTION"
+        return any(index["queryScope"] == scope and index.get("order") == order for index in override["indexes"])
+
+
+INDEXES = Indexes(FILE)
+
+
+class Recorder:
+    """Stands where the RPC client is: keeps what is asked and finds nothing."""
+
+    def __init__(self) -> None:
+        self.queries: list[StructuredQuery] = []
+
+    def run_query(self, request: dict[str, Any], **_: Any) -> Iterator[Any]:
+        self.queries.append(request["structured_query"])
+        return iter(())
+
+
+@pytest.fixture
+def recorder(monkeypatch):
+    recorder = Recorder()
+    client = firestore.Client(project="demo-indexes", credentials=AnonymousCredentials())
+    monkeypatch.setattr(firestore.Client, "_firestore_api", property(lambda _: recorder))
+    monkeypatch.setitem(clients._made, "firestore", client)
+    return recorder
+
+
+def asked_by(name: str, recorder: Recorder) -> list[Asked]:
+    ALL_QUERIES[name]()
+    assert recorder.queries, f"{name} asked nothing"
+    return [Asked.by(query) for query in recorder.queries]
+
+
+QUERY_METHODS = {"where", "order_by", "collection_group", "find_nearest"}
+QUERY_METHODS_IN_REPOSITORIES = QUERY_METHODS | {"stream", "select", "count", "sum", "avg", "on_snapshot"}
+PAGE = "shared/pages.py:page"
+"""Adds order and limit to the query of its caller; the callers are listed."""
+
+
+def functions_that_query() -> set[str]:
+    found = set()
+    for package in ("functions", "triggers", "shared"):
+        for file in sorted((ROOT / package).rglob("*.py")):
+            methods = QUERY_METHODS_IN_REPOSITORIES if file.name == "repository.py" else QUERY_METHODS
+            for function in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(function, ast.FunctionDef) and _queries(function, methods):
+                    found.add(f"{file.relative_to(ROOT).as_posix()}:{function.name}")
+    return found - {PAGE}
+
+
+def _queries(function: ast.FunctionDef, methods: set[str]) -> bool:
+    called = [node.func for node in ast.walk(function) if isinstance(node, ast.Call)]
+    return any(
+        (isinstance(name, ast.Attribute) and name.attr in methods) or (isinstance(name, ast.Name) and name.id == "page")
+        for name in called
+    )
+
+
+def test_every_function_that_queries_is_listed_here():
+    assert functions_that_query() == set(QUERIES)
+
+
+@pytest.mark.parametrize("name", ALL_QUERIES)
+def test_the_query_has_its_index(name, recorder):
+    missing = [asked for asked in asked_by(name, recorder) if not INDEXES.serve(asked)]
+    assert not missing, f"firestore.indexes.json has no index for {missing}"
+
+
+@pytest.mark.parametrize("composite", INDEXES.composites, ids=str)
+def test_the_composite_index_serves_a_query(composite, recorder):
+    asked = [one for name in ALL_QUERIES for one in asked_by(name, recorder)]
+    assert any(composite.serves(one) for one in asked), "an index that no query needs costs every write"
+
+
+def test_a_query_without_its_index_would_be_noticed():
+    across_users = Asked("generations", "COLLECTION_GROUP", frozenset({"uid"}), (("ended_at", "DESCENDING"),))
+    other_direction = Asked("usage_records", "COLLECTION", frozenset({"uid"}), (("at", "ASCENDING"),))
+    by_exempted_field = Asked("messages", "COLLECTION", frozenset(), (("parts", "ASCENDING"),))
+    by_wildcard = Asked("events", "COLLECTION", frozenset({"uid"}), ())
+    single_field_of_a_group = Asked("messages", "COLLECTION_GROUP", frozenset(), (("created_at", "ASCENDING"),))
+    for asked in (across_users, other_direction, by_exempted_field, by_wildcard, single_field_of_a_group):
+        assert not INDEXES.serve(asked), asked
+
+
+@pytest.mark.parametrize(("collection", "path"), [place for place in INDEXES.overrides if place[1] != "*"])
+def test_the_field_with_an_override_is_one_that_is_stored(collection, path):
+    assert path in STORED_FIELDS[collection]
+
+
+def test_what_expires_is_what_carries_the_time(monkeypatch):
+    event = events.Event(
+        id="evt_1",
+        type="credits.granted",
+        version=1,
+        topic="credit-events",
+        uid="u",
+        subject="grants/g",
+        data={},
+        occurred_at=NOW,
+        traceparent="",
+    )
+    assert event.to_document()["expires_at"] > NOW
+
+    committed: list[Any] = []
+    client = firestore.Client(project="demo-indexes", credentials=AnonymousCredentials())
+    monkeypatch.setitem(clients._made, "firestore", client)
+    monkeypatch.setattr(store, "commit", committed.append)
+    events.once("consumer", event, lambda _: None, now=NOW)
+    (mark,) = committed[0]._write_pbs
+    assert "/processed/" in mark.update.name
+    assert set(mark.update.fields) == STORED_FIELDS["processed"]
+
+    assert INDEXES.times_to_live == {("events", "expires_at"), ("processed", "expires_at")}
