@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from shared.errors import AppError, FieldError, InvalidRequest
@@ -47,6 +48,15 @@ def _for_the_caller(error: AppError) -> dict[str, str | int]:
     return {name: value for name, value in error.details.items() if name not in _FOR_THE_LOG}
 
 
+@dataclass(frozen=True)
+class ErrorAnswer:
+    """An error as it goes over the wire."""
+
+    status: int
+    content_type: str
+    body: str
+
+
 class Problem:
     """Plain JSON bodies and answers; errors are RFC 9457 problems."""
 
@@ -57,6 +67,11 @@ class Problem:
 
     def wrap(self, answer_json: str) -> str:
         return answer_json
+
+    def error_answer(self, error: AppError, trace: Trace, *, to_stream: bool) -> ErrorAnswer:  # noqa: ARG002  # for some
+        """The answer to a request that failed before its answer began; `to_stream`: it asked for a stream."""
+        status, body = self.error(error, trace)
+        return ErrorAnswer(status, self.error_content_type, json.dumps(body, ensure_ascii=False))
 
     def error(self, error: AppError, trace: Trace) -> tuple[int, dict[str, Any]]:
         body: dict[str, Any] = {
@@ -106,6 +121,13 @@ class Callable(Problem):
 
     def wrap(self, answer_json: str) -> str:
         return f'{{"result":{answer_json}}}'
+
+    def error_answer(self, error: AppError, trace: Trace, *, to_stream: bool) -> ErrorAnswer:
+        """In a stream an error is a frame after HTTP 200: the SDKs read nothing else there, and wait for ever."""
+        if not to_stream:
+            return super().error_answer(error, trace, to_stream=False)
+        frame = json.dumps({"error": self.error_object(error, trace)}, ensure_ascii=False)
+        return ErrorAnswer(200, "text/event-stream; charset=utf-8", f"data: {frame}\n\n")
 
     def error(self, error: AppError, trace: Trace) -> tuple[int, dict[str, Any]]:
         return _CALLABLE_HTTP_STATUS.get(error.status, error.status), {"error": self.error_object(error, trace)}

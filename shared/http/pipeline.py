@@ -111,10 +111,14 @@ class _Exchange:
             query=_validated(route.query, json.dumps(self._request.args.to_dict()).encode(), lax=True),
             path=parameters,
             now=self._clock(),
-            wants_stream="text/event-stream" in self._request.headers.get("Accept", ""),
+            wants_stream=self._wants_stream,
             signed_in=self._caller,
         )
         return route.handler(call)
+
+    @property
+    def _wants_stream(self) -> bool:
+        return "text/event-stream" in self._request.headers.get("Accept", "")
 
     def _admit(self, route: Route) -> Caller | None:
         if route.who is Who.ANYONE:
@@ -147,24 +151,23 @@ class _Exchange:
         return self._finish(Response(body, status=status, content_type="application/json"))
 
     def _failed(self, error: AppError) -> Response:
-        status, body = self._dialect.error(error, self._trace)
-        content = json.dumps(body, ensure_ascii=False)
-        response = Response(content, status=status, content_type=self._dialect.error_content_type)
+        said = self._dialect.error_answer(error, self._trace, to_stream=self._wants_stream)
+        response = Response(said.body, status=said.status, content_type=said.content_type)
         if error.retry_after_s is not None:
             response.headers["Retry-After"] = str(error.retry_after_s)
         if error.status == 401:  # noqa: PLR2004  # RFC 9110 §11.6.1: a 401 names its scheme
             response.headers["WWW-Authenticate"] = "Bearer"
         if "allow" in error.details:
             response.headers["Allow"] = str(error.details["allow"])
-        return self._finish(response, code=error.code)
+        return self._finish(response, error=error)
 
-    def _finish(self, response: Response, *, code: str | None = None, streaming: bool = False) -> Response:
+    def _finish(self, response: Response, *, error: AppError | None = None, streaming: bool = False) -> Response:
         response.headers.setdefault("Cache-Control", _NO_STORE)
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["X-Request-Id"] = self._trace.trace_id
         self._allow_origin(response)
         if not streaming:
-            self._log(response.status_code, code)
+            self._log(error.status if error else response.status_code, error.code if error else None)
         return response
 
     def _stream_ended(self) -> None:

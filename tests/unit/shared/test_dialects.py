@@ -160,3 +160,21 @@ def test_any_bytes_in_place_of_a_callable_body_are_read_or_refused(body):
         return
     assert "data" in json.loads(body)
     assert json.dumps(json.loads(unwrapped)) == json.dumps(json.loads(body)["data"])
+
+
+def test_a_refused_streaming_callable_is_told_in_a_frame():
+    said = Callable().error_answer(NotFound("There is no such conversation."), TRACE, to_stream=True)
+    assert (said.status, said.content_type) == (200, "text/event-stream; charset=utf-8")
+    assert said.body.endswith("\n\n")
+    error = json.loads(said.body.removeprefix("data: "))["error"]
+    assert (error["status"], error["message"]) == ("NOT_FOUND", "There is no such conversation.")
+
+
+def test_a_refused_plain_callable_is_told_by_its_status():
+    said = Callable().error_answer(NotFound(), TRACE, to_stream=False)
+    assert (said.status, json.loads(said.body)["error"]["status"]) == (404, "NOT_FOUND")
+
+
+def test_a_refused_stream_of_events_is_told_by_its_status():
+    said = Problem().error_answer(NotFound(), TRACE, to_stream=True)
+    assert (said.status, said.content_type) == (404, "application/problem+json")
