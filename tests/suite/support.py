@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 import uuid
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
 
 PATIENCE_S = 60
@@ -15,7 +16,7 @@ PATIENCE_S = 60
 @dataclass
 class Answer:
     status: int
-    headers: dict[str, str]
+    headers: Message
     body: bytes
 
     @property
@@ -111,10 +112,10 @@ def request(method: str, url: str, body=None, **headers) -> Answer:
     )
     try:
         with urllib.request.urlopen(sent, timeout=PATIENCE_S) as answer:
-            return Answer(answer.status, dict(answer.headers), answer.read())
+            return Answer(answer.status, answer.headers, answer.read())
     except urllib.error.HTTPError as error:
         with error:
-            return Answer(error.code, dict(error.headers), error.read())
+            return Answer(error.code, error.headers, error.read())
 
 
 def eventually(find, what: str):
