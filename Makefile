@@ -24,7 +24,7 @@ doctor: ## show which Python, Node, Java, Redis and emulators are used
 test: unit store suite launcher ## run every test; runs beside `make dev`
 
 unit: setup ## tests without sockets, then those of the stand-ins: seconds
-	$(PYTEST) tests/unit --disable-socket --allow-unix-socket
+	$(PYTEST) tests/unit --disable-socket --allow-unix-socket -n 2
 	$(PYTEST) tests/standin
 
 store: setup ## the ledger, the repositories and the security rules on the Firestore emulator

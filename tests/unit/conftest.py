@@ -18,7 +18,7 @@ ENVIRONMENT = {
 
 # How long an example takes says what else the machine is doing, and nothing about the code.
 hypothesis_settings.register_profile(
-    "unit", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
+    "unit", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow]
 )
 hypothesis_settings.load_profile("unit")
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 
 import pytest
 
+from shared.clients import openrouter
 from shared.settings import settings
 from tests.store.chat.support import Standin, User, give, wsgi_client
 
@@ -37,6 +38,7 @@ def standin_process():
         except OSError:
             time.sleep(0.1)
     yield standin
+    openrouter().close()
     process.terminate()
     process.wait(timeout=10)
 

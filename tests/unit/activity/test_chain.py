@@ -19,7 +19,7 @@ DETAILS = st.dictionaries(
     st.recursive(
         st.none() | st.booleans() | st.integers() | WORDS,
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
-        max_leaves=5,
+        max_leaves=3,
     ),
     max_size=3,
 )
@@ -37,8 +37,8 @@ def chained(happenings: list[Any]) -> list[Stored]:
     return chain
 
 
-CHAINS = st.lists(HAPPENINGS, min_size=1, max_size=6).map(chained)
-LONGER_CHAINS = st.lists(HAPPENINGS, min_size=2, max_size=6).map(chained)
+CHAINS = st.lists(HAPPENINGS, min_size=1, max_size=4).map(chained)
+LONGER_CHAINS = st.lists(HAPPENINGS, min_size=2, max_size=4).map(chained)
 
 
 def another(value: Any) -> Any:

@@ -323,7 +323,7 @@ def cut(data: st.DataObject, wire: bytes) -> list[bytes]:
     return [wire[start:end] for start, end in zip([0, *cuts], [*cuts, len(wire)], strict=True)]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(st.data(), STREAMS, st.sampled_from([b"\n", b"\r\n"]))
 def test_cuts_and_keep_alives_anywhere_change_nothing(data, events, line_end):
     whole = relay(*events)
