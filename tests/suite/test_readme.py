@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 def test_the_curl_commands_of_the_readme_work(suite):
     readme = (ROOT / "README.md").read_text()
     section = readme.split("## Talk to it yourself")[1]
-    commands = re.search(r"```sh\n(.*?)```", section, re.DOTALL).group(1)
+    commands = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)[0]
     for local, here in (
         ("http://127.0.0.1:9099", f"http://{os.environ['FIREBASE_AUTH_EMULATOR_HOST']}"),
         ("http://127.0.0.1:5001/demo-craftpilot/us-central1", suite.functions),

@@ -6,12 +6,14 @@ import time
 import urllib.request
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 from flask import Request
 from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
 from functions.credits import service as credits
+from shared.clients import firestore_client
 from shared.clock import utc_now
 from shared.http.pipeline import serve
 
@@ -67,6 +69,12 @@ class Standin:
             answer.read()
 
 
+def usage_record(generation_id: str) -> dict[str, Any]:
+    record = firestore_client().collection("usage_records").document(generation_id).get().to_dict()
+    assert record is not None, "every ended generation has a usage record"
+    return record
+
+
 @dataclass
 class User:
     """A user with credits, and their requests to the chat function."""
@@ -74,7 +82,7 @@ class User:
     uid: str
     client: Client
 
-    def request(self, method: str, path: str, body=None, **options) -> Response:
+    def request(self, method: str, path: str, body=None, **options) -> Any:
         headers = {"Authorization": f"Bearer {id_token(self.uid)}", **options.pop("headers", {})}
         if body is not None:
             options["data"] = body if isinstance(body, bytes) else json.dumps(body)
@@ -83,7 +91,7 @@ class User:
     def conversation(self) -> str:
         return self.request("POST", "/api/v1/conversations", {}).json["id"]
 
-    def ask(self, conversation_id: str, content: str, **body) -> Response:
+    def ask(self, conversation_id: str, content: str, **body) -> Any:
         path = f"/api/v1/conversations/{conversation_id}/messages"
         return self.request("POST", path, {"content": content, "stream": False, **body})
 

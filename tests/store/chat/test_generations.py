@@ -2,8 +2,10 @@
 
 import threading
 import time
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any, cast
 
 import pytest
 import redis
@@ -11,9 +13,9 @@ import redis
 from functions.chat import generation_log, repository, service, turn, watch
 from functions.chat.domain import Question, Status
 from functions.credits import service as credits
-from shared.clients import firestore_client, redis_client
+from shared.clients import redis_client
 from shared.clock import utc_now
-from tests.store.chat.support import User, events_of, give
+from tests.store.chat.support import User, events_of, give, usage_record
 
 
 def begin(user: User, content: str, **options) -> tuple[str, turn.Turn]:
@@ -28,7 +30,7 @@ def events_after(user: User, generation_id: str, after: int = 0) -> dict:
 
 def abandon(running: turn.Turn) -> None:
     """What a killed process leaves behind: nobody reads on, nobody says that it lives."""
-    running._batches.close()
+    cast("Generator[Any]", running._batches).close()
     redis_client().delete(f"gen:{{{running.generation.id}}}:alive")
 
 
@@ -102,7 +104,7 @@ def test_a_stop_keeps_and_charges_what_was_written(user, standin):
     assert message["status"] == "stopped"
     assert 0 < len(words) < 150
     sweep_until_nothing_is_held(user)
-    record = firestore_client().collection("usage_records").document(running.generation.id).get().to_dict()
+    record = usage_record(running.generation.id)
     assert 0 < record["completion_tokens"] < 200
     assert record["cost_pico_usd"] == round(standin.asked()[-1]["cost"] * 10**12)
     user.assert_money_is_in_order()
@@ -134,7 +136,7 @@ def test_a_dead_producers_answer_is_kept_as_interrupted_and_paid_once(user, stan
     assert (question["status"], answer["status"]) == ("completed", "interrupted")
     assert answer["parts"][0]["text"].startswith("word")
     charged = 1000 * 10**6 - user.balance().available_micro
-    record = firestore_client().collection("usage_records").document(running.generation.id).get().to_dict()
+    record = usage_record(running.generation.id)
     assert charged == record["charged_micro"] > 0
     user.assert_money_is_in_order()
     whole = events_after(user, running.generation.id)
@@ -193,7 +195,7 @@ def test_a_cost_that_is_never_learned_is_given_back_when_the_hold_runs_out(user,
     generation = user.messages(conversation)[-1]["generation_id"]
     service.sweep(now=utc_now() + turn.HOLD_TTL)
     assert user.balance().available_micro == 1000 * 10**6
-    record = firestore_client().collection("usage_records").document(generation).get().to_dict()
+    record = usage_record(generation)
     assert record["settlement_pending"] is False
     user.assert_money_is_in_order()
 

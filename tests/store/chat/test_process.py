@@ -20,7 +20,7 @@ from functions.credits import service as credits
 from shared.clients import firestore_client
 from shared.clock import utc_now
 from tests.store.chat.conftest import free_port
-from tests.store.chat.support import User, give, id_token
+from tests.store.chat.support import User, give, id_token, usage_record
 
 ROOT = Path(__file__).parents[3]
 
@@ -32,7 +32,7 @@ class FunctionProcess:
         self.port = free_port()
         framework = Path(sys.executable).with_name("functions-framework")
         command = [
-            framework,
+            str(framework),
             "--source",
             "main.py",
             "--target",
@@ -112,7 +112,7 @@ def test_a_killed_process_leaves_an_interrupted_answer_that_is_paid_once(user: U
     question, answer = user.messages(conversation)
     assert (question["status"], answer["status"]) == ("completed", "interrupted")
     assert answer["parts"][0]["text"].startswith("word")
-    record = firestore_client().collection("usage_records").document(answer["generation_id"]).get().to_dict()
+    record = usage_record(answer["generation_id"])
     assert 1000 * 10**6 - user.balance().available_micro == record["charged_micro"] > 0
     ends = [entry for entry in ledger_of(user.uid) if entry["kind"] in {"settle", "release", "expire_hold"}]
     assert len(ends) == 1

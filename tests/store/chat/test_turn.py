@@ -13,7 +13,7 @@ from shared.clock import utc_now
 from shared.events import Event
 from shared.openrouter import OpenRouter, Timeouts
 from shared.settings import settings
-from tests.store.chat.support import User, events_of, give, id_token
+from tests.store.chat.support import User, events_of, give, id_token, usage_record
 
 FLAT_RATE = "craftpilot/flat-rate"
 
@@ -35,7 +35,7 @@ def test_an_answer_is_stored_paid_for_and_told_of(user, standin):
     stored = user.messages(conversation)
     assert [message["id"] for message in stored] == [answer["user_message"]["id"], answer["message"]["id"]]
 
-    record = firestore_client().collection("usage_records").document(answer["generation_id"]).get().to_dict()
+    record = usage_record(answer["generation_id"])
     upstream = standin.asked()[-1]
     assert record["cost_pico_usd"] == int(Decimal(str(upstream["cost"])) * 10**12)
     assert answer["credits"]["charged_micro"] == -(-record["cost_pico_usd"] * 120 // 100_000)
@@ -163,7 +163,7 @@ def test_a_failure_in_mid_stream_keeps_what_was_seen_and_charges_what_it_cost(us
     assert text_of(message) == streamed != ""
 
     service.sweep(now=utc_now())
-    record = firestore_client().collection("usage_records").document(message["generation_id"]).get().to_dict()
+    record = usage_record(message["generation_id"])
     assert record["settlement_pending"] is False
     assert record["cost_pico_usd"] == int(Decimal(str(standin.asked()[-1]["cost"])) * 10**12)
     assert 1000 * 10**6 - user.balance().available_micro == record["charged_micro"]

@@ -3,6 +3,7 @@
 import base64
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ from triggers import pubsub
 
 @pytest.fixture
 def published(monkeypatch):
-    messages = []
+    messages: list[Event] = []
     monkeypatch.setattr(trigger, "_publish", messages.append)
     return messages
 
@@ -65,7 +66,7 @@ def counted(day: str) -> dict:
 
 
 def difference(before: dict, after: dict, path: str) -> int:
-    def at(counters: dict) -> int:
+    def at(counters: Any) -> int:
         for step in path.split("."):
             counters = counters.get(step, {})
         return counters or 0
