@@ -113,17 +113,6 @@ def settle_late(generation: Generation, hold: Hold, usage: TokenUsage, *, now: d
     _charge_after_hold(hold, usage, now)
 
 
-def release_unknown(generation: Generation, hold: Hold, *, now: datetime) -> None:
-    """Give up learning what a generation cost: its user pays nothing, and the log tells the operator."""
-    batch = store.new_batch()
-    if hold.state == "open":
-        credits.release_into(batch, hold, now=now, reason="cost_unknown")
-    repository.settle_generation(batch, generation)
-    repository.correct_usage(batch, generation.id, NO_COST, charged_micro=0)
-    store.commit(batch)
-    log.error("cost never learned", generation_id=generation.id, upstream_id=generation.upstream_id)
-
-
 def charge_for(usage: TokenUsage) -> int:
     """The price to the user, in micro-credits."""
     return credits_for_cost(usage.cost_pico_usd, settings().credit_markup_percent)

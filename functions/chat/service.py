@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 SILENT_FOR = timedelta(seconds=15)
 """A generation younger than this may still be opening its log."""
+COST_PATIENCE = timedelta(minutes=15)
+"""How long the provider is asked for the cost of a generation that did not end by itself."""
 SWEEP_LIMIT = 100
 _POLL_S = 0.1
 _LATE_COST_PAUSES_S = (0.0,)
@@ -207,13 +209,16 @@ def _hold_of(generation: Generation) -> Hold:
 
 
 def _settle(generation: Generation, now: datetime) -> bool:
-    """Charge a generation whose cost is known by now; give up when its hold runs out. False: try again later."""
+    """Charge a generation whose cost is known by now. False: not yet, try again later.
+
+    When the provider keeps silent for too long its user pays nothing, and the log tells the operator.
+    """
     hold = _hold_of(generation)
     usage = ending.learn_usage(generation.upstream_id, _LATE_COST_PAUSES_S)
-    if usage is not None:
-        ending.settle_late(generation, hold, usage, now=now)
-    elif hold.expires_at <= now:
-        ending.release_unknown(generation, hold, now=now)
-    else:
-        return False
+    if usage is None:
+        assert generation.ended_at is not None, "only ended generations wait for their cost"
+        if now < generation.ended_at + COST_PATIENCE:
+            return False
+        log.error("cost never learned", generation_id=generation.id, upstream_id=generation.upstream_id)
+    ending.settle_late(generation, hold, usage or ending.NO_COST, now=now)
     return True

@@ -186,17 +186,17 @@ def test_a_process_that_dies_before_it_asked_leaves_nothing_held(user):
     user.assert_money_is_in_order()
 
 
-def test_a_cost_that_is_never_learned_is_given_back_when_the_hold_runs_out(user, standin):
+def test_a_cost_that_is_never_learned_is_given_back_after_a_while(user, standin):
     standin.fault(stream_error_d=2, generation_404_ms=10_000_000)
     conversation = user.conversation()
     user.ask(conversation, "/repeat 30 word", stream=True).get_data()
     service.sweep(now=utc_now())
     assert user.balance().held_micro > 0
     generation = user.messages(conversation)[-1]["generation_id"]
-    service.sweep(now=utc_now() + turn.HOLD_TTL)
+    service.sweep(now=utc_now() + service.COST_PATIENCE)
     assert user.balance().available_micro == 1000 * 10**6
-    record = usage_record(generation)
-    assert record["settlement_pending"] is False
+    assert usage_record(generation)["settlement_pending"] is False
+    assert user.messages(conversation)[-1]["credits"]["pending"] is False
     user.assert_money_is_in_order()
 
 
