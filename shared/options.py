@@ -17,13 +17,11 @@ class Options:
     timeout_s: int
     max_instances: int
 
-    def of_request(self) -> dict[str, Any]:
-        """As the decorators of HTTP functions take them."""
-        return {**self.of_event(), "concurrency": self.concurrency}
-
-    def of_event(self) -> dict[str, Any]:
+    def as_arguments(self) -> dict[str, Any]:
+        """As the decorators of all kinds of functions take them."""
         return {
             "region": REGION,
+            "concurrency": self.concurrency,
             "cpu": 1,
             "memory": self.memory_mb,
             "timeout_sec": self.timeout_s,

@@ -40,7 +40,7 @@ def _publish(event: Event) -> None:
     publisher().publish(topic, data, **attributes).result(timeout=_PUBLISH_TIMEOUT_S)
 
 
-on_event_created: Any = on_document_created(document="events/{event_id}", **OPTIONS["on_event_created"].of_event())(
+on_event_created: Any = on_document_created(document="events/{event_id}", **OPTIONS["on_event_created"].as_arguments())(
     _on_event_created
 )
 # The SDK has no `retry` for Firestore triggers (firebase/firebase-functions-python#165); without it a failure is lost.

@@ -32,6 +32,6 @@ def _on_chat_event(fired: Any) -> None:
     log.info("message", topic="chat-events", event_type=event.type, event_id=event.id)
 
 
-on_chat_event = on_message_published(topic="chat-events", retry=True, **OPTIONS["on_chat_event"].of_event())(
+on_chat_event = on_message_published(topic="chat-events", retry=True, **OPTIONS["on_chat_event"].as_arguments())(
     _on_chat_event
 )

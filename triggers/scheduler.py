@@ -28,8 +28,8 @@ def _sync_models(_: Any) -> None:
     log.info("models", offered=models.sync())
 
 
-sweep = on_schedule(schedule="every 1 minutes", secrets=[OPENROUTER_API_KEY], **OPTIONS["sweep"].of_event())(_sweep)
+sweep = on_schedule(schedule="every 1 minutes", secrets=[OPENROUTER_API_KEY], **OPTIONS["sweep"].as_arguments())(_sweep)
 
-sync_models = on_schedule(schedule="every 1 hours", secrets=[OPENROUTER_API_KEY], **OPTIONS["sync_models"].of_event())(
-    _sync_models
-)
+sync_models = on_schedule(
+    schedule="every 1 hours", secrets=[OPENROUTER_API_KEY], **OPTIONS["sync_models"].as_arguments()
+)(_sync_models)

@@ -18,4 +18,4 @@ def http_function(
     """The deployable function `name`. `secrets` are the only ones it will see in production."""
     handle: Callable[[Request], Response] = serve(routes, dialect=dialect)
     handle.__name__ = name
-    return https_fn.on_request(**OPTIONS[name].of_request(), secrets=secrets)(handle)
+    return https_fn.on_request(**OPTIONS[name].as_arguments(), secrets=secrets)(handle)

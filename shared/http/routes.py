@@ -152,7 +152,11 @@ class Routes:
         return declare
 
     def find(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
-        """The route and its path parameters. Raises NotFound, or MethodNotAllowed naming what is allowed."""
+        """The route and its path parameters. HEAD is answered like GET; the server leaves the body out.
+
+        Raises NotFound, or MethodNotAllowed naming what is allowed.
+        """
+        method = "GET" if method == "HEAD" else method
         allowed = []
         for route in self._routes:
             match = route.pattern.fullmatch(path)

@@ -103,3 +103,7 @@ def test_a_route_for_anyone_has_no_caller_to_ask_for():
     call = Call(body=Empty(), query=Empty(), path={}, now=NOW, wants_stream=False)
     with pytest.raises(RuntimeError):
         _ = call.caller
+
+
+def test_head_finds_what_get_finds():
+    assert found("HEAD", "/api/v1/things")[0] is found("GET", "/api/v1/things")[0]
