@@ -31,7 +31,7 @@ store: setup ## the ledger, the repositories and the security rules on the Fires
 	$(SUITE) firestore -- $(PYTEST) tests/store tests/rules
 
 suite: setup ## the whole suite through its front door, with real client libraries
-	$(SUITE) run --block test -- $(PYTEST) tests/suite tests/clients tests/faults
+	$(SUITE) run --block test -- $(PYTEST) tests/suite tests/clients
 
 launcher: setup ## starting and stopping the local suite: nothing may be left behind
 	$(PYTEST) tests/launcher

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emulator.console import SuiteError
-from emulator.parts import PARTS, PLAIN_SECRETS, PLAIN_SETTINGS, ports_of
+from emulator.parts import PARTS, ports_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -77,11 +77,11 @@ class Block:
     @cached_property
     def settings(self) -> dict[str, str]:
         """Deployment settings of the product in this block (Firebase params in production)."""
-        return PLAIN_SETTINGS | self._filled(*(part.settings for part in self.parts))
+        return self._filled(*(part.settings for part in self.parts))
 
     @cached_property
     def secrets(self) -> dict[str, str]:
-        return PLAIN_SECRETS | {name: value for part in self.parts for name, value in part.secrets.items()}
+        return {name: value for part in self.parts for name, value in part.secrets.items()}
 
     @cached_property
     def environment(self) -> dict[str, str]:

@@ -136,14 +136,6 @@ SCHEDULER = Part(
     clock=True,
 )
 
-PLAIN_SETTINGS = {"STORAGE_BUCKET": "demo-craftpilot.appspot.com"}
-PLAIN_SECRETS = {
-    "STRIPE_SECRET_KEY": "sk_test_local_suite",
-    "STRIPE_WEBHOOK_SECRET": "whsec_local_suite",
-    "REVENUECAT_AUTHORIZATION": "Bearer local-suite",
-}
-"""Settings and secrets that no part of the suite gives. A secret without a value would be asked of Secret Manager."""
-
 PARTS: tuple[Part, ...] = (REDIS, OPENROUTER, FIREBASE, SCHEDULER)
 
 FIRESTORE_ALONE = Part(

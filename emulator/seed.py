@@ -3,6 +3,7 @@
 Run by the launcher with the suite's environment: `python -m emulator.seed`. Running it again changes nothing.
 """
 
+import sys
 from dataclasses import dataclass
 
 from firebase_admin import auth
@@ -45,6 +46,8 @@ ACCOUNTS = (
 
 def main() -> None:
     startup.prepare()
+    if not settings().in_emulator:
+        sys.exit("Refusing to seed: the accounts and their password are public, this is not the local suite.")
     _make_topics()
     print(f"  {models.sync()} models in the catalogue")
     for account in ACCOUNTS:

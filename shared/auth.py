@@ -10,6 +10,7 @@ from datetime import datetime
 
 from shared.clients import firebase_app
 from shared.errors import Unauthenticated, Unavailable
+from shared.ids import can_name_a_document
 
 _CLOCK_SKEW_S = 10
 _MAX_TOKEN_CHARS = 8192
@@ -51,15 +52,9 @@ def _verify(token: str, now: datetime) -> Caller:
     if not isinstance(expires_at, int | float) or expires_at + _CLOCK_SKEW_S < now.timestamp():
         raise _expired()
     uid = claims["uid"]
-    if not _can_name_a_document(uid):
+    if not can_name_a_document(uid):
         raise Unauthenticated("The token's user id cannot be used here.", reason="invalid_token")
     return Caller(uid=uid)
-
-
-def _can_name_a_document(uid: str) -> bool:
-    """Whether Firestore takes the id as it is (https://firebase.google.com/docs/firestore/quotas#limits)."""
-    reserved = uid in {".", ".."} or (uid.startswith("__") and uid.endswith("__"))
-    return not reserved and "/" not in uid and not any("\ud800" <= character <= "\udfff" for character in uid)
 
 
 def _expired() -> Unauthenticated:

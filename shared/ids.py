@@ -21,3 +21,9 @@ def new_id(prefix: str) -> str:
 def is_safe_id(value: str) -> bool:
     """Whether `value` can name a document: no slash, no dots alone, 1 to 128 plain characters."""
     return _SAFE.fullmatch(value) is not None
+
+
+def can_name_a_document(value: str) -> bool:
+    """Whether Firestore takes a foreign id as it is (https://firebase.google.com/docs/firestore/quotas#limits)."""
+    reserved = value in {"", ".", ".."} or (value.startswith("__") and value.endswith("__"))
+    return not reserved and "/" not in value and not any("\ud800" <= character <= "\udfff" for character in value)

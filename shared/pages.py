@@ -10,7 +10,7 @@ from google.cloud.firestore import Query
 
 from shared import store
 from shared.errors import FieldError, InvalidRequest
-from shared.ids import is_safe_id
+from shared.ids import can_name_a_document
 
 if TYPE_CHECKING:
     from google.cloud.firestore import CollectionReference, DocumentSnapshot
@@ -48,7 +48,7 @@ def _decode(cursor: str) -> tuple[datetime, str]:
         decoded = datetime.fromisoformat(moment), document_id
     except ValueError as error:
         raise _unknown_cursor() from error
-    if not is_safe_id(document_id):
+    if not can_name_a_document(document_id):
         raise _unknown_cursor()
     return decoded
 

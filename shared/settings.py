@@ -1,7 +1,7 @@
 """Every deployment setting, declared once as a Firebase parameter or secret and read once, lazily.
 
 `firebase deploy` asks for what has no default; the local suite and plain processes set the same names in the
-environment. Nothing else touches `os.environ`, except `shared.startup`, which runs before anything can be trusted.
+environment. Nothing else reads `os.environ`, except `shared.startup` and `main`, which run before anything is imported.
 """
 
 import json
@@ -16,7 +16,7 @@ REGION = "us-central1"
 OPENROUTER_API_KEY = SecretParam("OPENROUTER_API_KEY", label="The OpenRouter key that pays for every model call")
 
 _OPENROUTER_BASE_URL = StringParam("OPENROUTER_BASE_URL", default="https://openrouter.ai/api/v1")
-_REDIS_URL = StringParam("REDIS_URL", label="Redis for streams and caches, e.g. redis://10.0.0.3:6379/0")
+_REDIS_URL = StringParam("REDIS_URL", label="Redis for streams and caches, e.g. rediss://user:password@host:6379/0")
 _ALLOWED_ORIGINS = StringParam(
     "ALLOWED_ORIGINS",
     default="",
@@ -25,7 +25,6 @@ _ALLOWED_ORIGINS = StringParam(
 _CREDIT_MARKUP_PERCENT = IntParam(
     "CREDIT_MARKUP_PERCENT", default=20, description="What is added to the provider's price, in percent"
 )
-_CHAT_MIN_INSTANCES = IntParam("CHAT_MIN_INSTANCES", default=0)
 
 
 @dataclass(frozen=True)

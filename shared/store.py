@@ -35,12 +35,16 @@ class StaleWrite(Exception):
     """A document changed since it was read, or is not there to be updated."""
 
 
+class WriteRefused(Exception):
+    """Firestore will never take this batch: a document is too large, or holds what it cannot store."""
+
+
 def new_batch() -> WriteBatch:
     return firestore_client().batch()
 
 
 def commit(batch: WriteBatch) -> Sequence[WriteResult]:
-    """Commit once. Raises AlreadyExists, StaleWrite, or Unavailable when Firestore cannot be reached in time.
+    """Commit once. Raises AlreadyExists, StaleWrite, WriteRefused, or Unavailable when Firestore is out of reach.
 
     Under contention Firestore gives a commit up without applying any of it; that one is tried again after a pause.
     """
@@ -62,6 +66,8 @@ def translated_errors() -> Iterator[None]:
         raise AlreadyExists(str(error)) from error
     except (google_errors.FailedPrecondition, google_errors.NotFound) as error:
         raise StaleWrite(str(error)) from error
+    except google_errors.InvalidArgument as error:
+        raise WriteRefused(str(error)) from error
     except (
         google_errors.Aborted,  # too much contention on a document: nothing was written
         google_errors.ServerError,

@@ -22,7 +22,7 @@ _PUBLISH_TIMEOUT_S = 20
 
 @edge("on_event_created")
 def _on_event_created(fired: Any) -> None:
-    """Every step is done at most once, so that the platform may deliver the same event as often as it likes."""
+    """Log and counters take each event once, however often it is delivered; consumers know a message by its event."""
     event = Event.from_document(fired.params["event_id"], fired.data.to_dict())
     set_trace(continue_trace(event.traceparent))
     now = utc_now()

@@ -18,9 +18,9 @@ from triggers.edge import edge
 
 @edge("sweep")
 def _sweep(_: Any) -> None:
-    """First the generations, which know what they cost; then the holds that nobody ended."""
+    """The ledger first: it depends on nobody, while generations wait for the provider to say what they cost."""
     now = utc_now()
-    log.info("sweep", **chat.sweep(now=now), **credits.sweep(now=now))
+    log.info("sweep", **credits.sweep(now=now), **chat.sweep(now=now))
 
 
 @edge("sync_models")

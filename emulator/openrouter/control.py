@@ -24,7 +24,8 @@ async def health(call: Call) -> None:
 
 async def show_page(call: Call) -> None:
     """GET /_standin/."""
-    body = page.render(call.standin).encode("utf-8", "replace")
+    host = call.exchange.request.headers.get("host", "127.0.0.1:8790")
+    body = page.render(call.standin, host).encode("utf-8", "replace")
     await call.exchange.send(200, {"Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-store"}, body)
 
 

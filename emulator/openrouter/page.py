@@ -27,7 +27,8 @@ th,td{border-color:#313a48}}
 _INTRODUCTION: Final = """
 <p>It speaks OpenRouter's API v1 at <code>/api/v1</code>. Every key <code>sk-or-v1-…</code> works and is opened with
 1000 USD. Nothing leaves this machine and nothing costs real money; the words are invented, the accounting is exact.</p>
-<pre>curl /api/v1/chat/completions -H 'Authorization: Bearer sk-or-v1-dev' -H 'Content-Type: application/json' \\
+<pre>curl -N http://HOST/api/v1/chat/completions -H 'Authorization: Bearer sk-or-v1-dev' \\
+  -H 'Content-Type: application/json' \\
   -d '{"model":"openai/gpt-4o-mini","messages":[{"role":"user","content":"Hello"}],"stream":true}'</pre>
 <p>A line in the user's message decides the words: <code>/say text</code>, <code>/tokens N</code>,
 <code>/repeat N word</code>, <code>/tool name {json}</code>.</p>
@@ -39,7 +40,9 @@ model name <code>openai/gpt-4o-mini#stream_error_a=1+keepalive=5</code>; or befo
 """
 
 
-def render(standin: Standin) -> str:
+def render(standin: Standin, host: str) -> str:
+    """The page; `host` is how its reader reached it."""
+    introduction = _INTRODUCTION.replace("HOST", escape(host))
     sections = (
         _section("Keys", ("key", "balance USD", "used USD", "requests", "management"), _keys(standin)),
         _section(
@@ -53,7 +56,7 @@ def render(standin: Standin) -> str:
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
         f"<title>OpenRouter stand-in</title><style>{_STYLE}</style>"
-        f"<h1>OpenRouter stand-in</h1>{_INTRODUCTION}{''.join(sections)}</html>"
+        f"<h1>OpenRouter stand-in</h1>{introduction}{''.join(sections)}</html>"
     )
 
 

@@ -29,7 +29,7 @@ def counters_of(event_type: str, data: Mapping[str, Any]) -> Counters:
     if event_type == "chat.message.completed":
         counters |= _turn(data)
     elif event_type in {"chat.generation.failed", "chat.generation.settled"}:
-        counters |= _money(data)
+        counters |= _money(data) | _of_model(data, _money(data))
         if event_type == "chat.generation.failed":
             counters["turns_failed"] = 1
     elif event_type == "credits.granted":
@@ -52,18 +52,20 @@ def total(shards: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _turn(data: Mapping[str, Any]) -> Counters:
-    model = _key(data["model"])
     tokens = {name: data[name] for name in ("prompt_tokens", "completion_tokens")}
-    per_model = {f"models.{model}.{name}": value for name, value in (tokens | _money(data)).items()}
     return {
         "turns": 1,
         f"turns_by_status.{data['status']}": 1,
-        f"models.{model}.turns": 1,
         "duration_ms": data["duration_ms"],
         **tokens,
         **_money(data),
-        **per_model,
+        **_of_model(data, {"turns": 1, **tokens, **_money(data)}),
     }
+
+
+def _of_model(data: Mapping[str, Any], counters: Counters) -> Counters:
+    """The same once more under the model, so that the models add up to the whole."""
+    return {f"models.{_key(data['model'])}.{name}": value for name, value in counters.items()}
 
 
 def _money(data: Mapping[str, Any]) -> Counters:

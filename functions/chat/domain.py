@@ -85,6 +85,7 @@ class Generation:
     error: str | None = None
     settlement_pending: bool = False
     upstream_id: str | None = None
+    model_used: str | None = None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from functions.chat import repository, schemas
 from functions.chat.domain import Generation, Outcome, Status, TokenUsage
 from functions.chat.events import GenerationFailed, GenerationSettled, MessageCompleted
 from functions.credits import service as credits
-from functions.credits.domain import credits_for_cost, credits_text
 from shared import events, log, store
 from shared.clients import openrouter
 from shared.errors import Unavailable, UpstreamError
@@ -26,9 +25,10 @@ if TYPE_CHECKING:
 
     from google.cloud.firestore import WriteBatch
 
-    from functions.credits.domain import Hold
+    from functions.credits.service import Hold
 
 NO_COST = TokenUsage(prompt_tokens=0, completion_tokens=0, reasoning_tokens=0, cached_tokens=0, cost_pico_usd=0)
+_ENDED_UNPAID = {"expired", "released"}
 _COMMIT_PAUSES_S = (0.2, 0.6, 1.5)
 
 
@@ -54,12 +54,9 @@ def end(generation: Generation, hold: Hold, outcome: Outcome, *, keep_partial: b
     kept = bool(outcome.text or outcome.reasoning) and (keep_partial or outcome.status is not Status.FAILED)
     ended = _ended(generation, outcome, kept=kept)
     try:
-        ended = _commit(generation, hold, outcome, ended, first_turn=first_turn)
+        return _commit(generation, hold, outcome, ended, first_turn=first_turn)
     except store.AlreadyExists:
         return _second_to_end(generation, outcome, keep_partial=keep_partial, first_turn=first_turn) or ended
-    if outcome.usage is not None:
-        _charge_after_hold(hold, outcome.usage, outcome.ended_at)
-    return ended
 
 
 def learn_usage(upstream_id: str | None, pauses_s: Sequence[float]) -> TokenUsage | None:
@@ -88,18 +85,18 @@ def learn_usage(upstream_id: str | None, pauses_s: Sequence[float]) -> TokenUsag
 
 
 def settle_late(generation: Generation, hold: Hold, usage: TokenUsage, *, now: datetime) -> None:
-    """Charge a generation whose cost became known after its end, and show it at its message."""
+    """Charge a generation whose cost became known after its end, and show it at its message. Once per generation."""
 
     def batch(*, with_message: bool) -> WriteBatch:
         made = store.new_batch()
-        _settle_open(made, hold, usage, now)
+        _pay(made, hold, usage, now)
         repository.settle_generation(made, generation)
         repository.correct_usage(made, generation.id, usage, charged_micro=charge_for(usage))
         if with_message:
             repository.correct_message(made, generation, _public_usage(usage), _charge(usage))
         payload = GenerationSettled(
             generation_id=generation.id,
-            model=generation.model,
+            model=generation.model_used or generation.model,
             cost_pico_usd=usage.cost_pico_usd,
             charged_micro=charge_for(usage),
         )
@@ -107,15 +104,24 @@ def settle_late(generation: Generation, hold: Hold, usage: TokenUsage, *, now: d
         return made
 
     try:
-        store.commit(batch(with_message=True))
-    except store.StaleWrite:
-        store.commit(batch(with_message=False))  # nothing was kept, or it was deleted since
-    _charge_after_hold(hold, usage, now)
+        try:
+            store.commit(batch(with_message=True))
+        except store.StaleWrite:
+            store.commit(batch(with_message=False))  # nothing was kept, or it was deleted since
+    except store.AlreadyExists:
+        log.info("settled by somebody else first", generation_id=generation.id)
+
+
+def settle_after_takeover(generation: Generation, usage: TokenUsage | None, *, now: datetime) -> None:
+    """Charge what a turn cost that the sweep ended in its place, if the sweep could not know it."""
+    hold = _hold_of(generation)
+    if usage is not None and charge_for(usage) and hold.state in _ENDED_UNPAID:
+        settle_late(generation, hold, usage, now=now)
 
 
 def charge_for(usage: TokenUsage) -> int:
     """The price to the user, in micro-credits."""
-    return credits_for_cost(usage.cost_pico_usd, settings().credit_markup_percent)
+    return credits.credits_for_cost(usage.cost_pico_usd, settings().credit_markup_percent)
 
 
 def _ended(generation: Generation, outcome: Outcome, *, kept: bool) -> Ended:
@@ -168,7 +174,7 @@ def _batch(generation: Generation, hold: Hold, outcome: Outcome, ended: Ended, *
     pending = outcome.usage is None
     charged_micro = ended.credits.charged_micro
     if outcome.usage is not None:
-        _settle_open(batch, hold, outcome.usage, outcome.ended_at)
+        _pay(batch, hold, outcome.usage, outcome.ended_at)
     if ended.user_message and ended.message:
         repository.add_turn(batch, generation, ended.user_message, ended.message, generation.model)
     repository.end_generation(batch, generation, outcome, settlement_pending=pending)
@@ -213,12 +219,13 @@ def _record_event(
 def _commit(generation: Generation, hold: Hold, outcome: Outcome, ended: Ended, *, first_turn: bool) -> Ended:
     try:
         _commit_patiently(lambda: _batch(generation, hold, outcome, ended, first_turn=first_turn))
-    except store.StaleWrite:
+    except (store.StaleWrite, store.WriteRefused) as error:
         if ended.message is None:
             raise
+        log.warning("answer not kept", generation_id=generation.id, reason=repr(error)[:500])
     else:
         return ended
-    # The conversation was deleted while the answer was made: it is paid for, but there is no place to keep it.
+    # The conversation was deleted while the answer was made, or cannot take it: it is paid for all the same.
     homeless = replace(ended, user_message=None, message=None)
     _commit_patiently(lambda: _batch(generation, hold, outcome, homeless, first_turn=False))
     return homeless
@@ -236,16 +243,15 @@ def _commit_patiently(make: Callable[[], WriteBatch]) -> None:
     store.commit(make())
 
 
-def _settle_open(batch: WriteBatch, hold: Hold, usage: TokenUsage, now: datetime) -> None:
-    if hold.state == "open":
-        credits.settle_into(batch, hold, charge_for(usage), now=now)
-
-
-def _charge_after_hold(hold: Hold, usage: TokenUsage, now: datetime) -> None:
-    """Record a cost whose hold had expired before it was known; the ledger takes it once per hold."""
+def _pay(batch: WriteBatch, hold: Hold, usage: TokenUsage, now: datetime) -> None:
+    """Add the end of the hold to the batch; of one that ended before the cost was known, the cost as a correction."""
     charged_micro = charge_for(usage)
-    if hold.state in {"expired", "released"} and charged_micro:
-        credits.record_late_cost(hold.uid, hold.id, charged_micro, now=now, ref=hold.ref)
+    if hold.state == "open" and charged_micro:
+        credits.settle_into(batch, hold, charged_micro, now=now)
+    elif hold.state == "open":
+        credits.release_into(batch, hold, now=now, reason="no_cost")
+    elif hold.state in _ENDED_UNPAID and charged_micro:
+        credits.late_cost_into(batch, hold, charged_micro, now=now, ref=hold.ref)
 
 
 def _second_to_end(generation: Generation, outcome: Outcome, *, keep_partial: bool, first_turn: bool) -> Ended | None:
@@ -254,23 +260,28 @@ def _second_to_end(generation: Generation, outcome: Outcome, *, keep_partial: bo
     If only its hold has ended, the turn outlived it: then the generation ends now, and pays afterwards.
     """
     stored = repository.find_generation(generation.uid, generation.id)
-    hold = credits.find_hold(generation.uid, generation.id)
     assert stored is not None, "a generation is never removed once its hold was made"
-    assert hold is not None, "a generation and its hold are made in one batch"
     if stored.status is Status.RUNNING:
+        hold = _hold_of(generation)
         if hold.state == "open":
             raise RuntimeError(f"The end of generation {generation.id} collides with something unknown.")
         return end(generation, hold, outcome, keep_partial=keep_partial, first_turn=first_turn)
     if stored.ended_at != outcome.ended_at:
         log.warning("generation ended by somebody else first", generation_id=generation.id)
-        if outcome.usage is not None and not stored.settlement_pending:
-            _charge_after_hold(hold, outcome.usage, outcome.ended_at)
+        settle_after_takeover(generation, outcome.usage, now=outcome.ended_at)
     return None
+
+
+def _hold_of(generation: Generation) -> Hold:
+    hold = credits.find_hold(generation.uid, generation.id)
+    assert hold is not None, "a generation and its hold are made in one batch"
+    return hold
 
 
 def _charge(usage: TokenUsage | None) -> schemas.Charge:
     charged_micro = charge_for(usage) if usage else 0
-    return schemas.Charge(charged_micro=charged_micro, credits=credits_text(charged_micro), pending=usage is None)
+    text = credits.credits_text(charged_micro)
+    return schemas.Charge(charged_micro=charged_micro, credits=text, pending=usage is None)
 
 
 def _public_usage(usage: TokenUsage | None) -> schemas.Usage | None:

@@ -28,22 +28,26 @@ ALIVE_S = 12
 _APPEND = f"""
 local meta = redis.call('HMGET', KEYS[2], 'fence', 'closed', 'stop')
 if not meta[1] then return {{-2, 0}} end
-if meta[1] ~= ARGV[1] or meta[2] then return {{-1, 0}} end
-for i = 3, #ARGV do redis.call('RPUSH', KEYS[1], ARGV[i]) end
+if meta[1] ~= ARGV[1] then return {{-1, 0}} end
+local length = redis.call('LLEN', KEYS[1])
+if length == tonumber(ARGV[3]) + #ARGV - 3 then return {{length, meta[3] and 1 or 0}} end
+if meta[2] or length ~= tonumber(ARGV[3]) then return {{-1, 0}} end
+for i = 4, #ARGV do redis.call('RPUSH', KEYS[1], ARGV[i]) end
 if ARGV[2] == '1' then
   redis.call('HSET', KEYS[2], 'closed', '1')
   redis.call('DEL', KEYS[3])
 end
 redis.call('EXPIRE', KEYS[1], {KEPT_S})
 redis.call('EXPIRE', KEYS[2], {KEPT_S})
-return {{redis.call('LLEN', KEYS[1]), meta[3] and 1 or 0}}
+return {{length + #ARGV - 3, meta[3] and 1 or 0}}
 """
+"""ARGV: fence, whether to close, how many events were there before, the events. Sent again, it appends nothing."""
 
 _TAKE_OVER = """
-if redis.call('EXISTS', KEYS[3]) == 1 then return 0 end
+if redis.call('EXISTS', KEYS[3]) == 1 then return -1 end
 local meta = redis.call('HMGET', KEYS[2], 'fence', 'closed')
 if meta[1] and not meta[2] then redis.call('HSET', KEYS[2], 'fence', ARGV[1]) end
-return 1
+return redis.call('LLEN', KEYS[1])
 """
 
 Event = dict[str, Any]
@@ -67,6 +71,8 @@ class Snapshot:
     events: list[Event]
     """Each with its `seq`."""
     closed: bool
+    alive: bool
+    """Somebody still writes it. A log that is neither closed nor alive gets no more events."""
     uid: str
     upstream_id: str | None
 
@@ -74,11 +80,12 @@ class Snapshot:
 class GenerationLog:
     """The producer's end of one log."""
 
-    def __init__(self, generation_id: str, uid: str, fence: str | None = None) -> None:
+    def __init__(self, generation_id: str, uid: str, fence: str | None = None, length: int = 0) -> None:
         self.generation_id = generation_id
         self._uid = uid
         self._fence = fence or secrets.token_hex(8)
         self._keys = _keys(generation_id)
+        self._length = length
         self._lost = False
 
     def open(self) -> None:
@@ -107,7 +114,7 @@ class GenerationLog:
             return Append.LOST
         try:
             length, stop = _script(_APPEND)(
-                keys=self._keys, args=[self._fence, "1" if close else "0", *map(_dump, events)]
+                keys=self._keys, args=[self._fence, "1" if close else "0", self._length, *map(_dump, events)]
             )
         except redis.RedisError as error:
             return self._lose(error)
@@ -116,6 +123,7 @@ class GenerationLog:
         if length < 0:
             self._lost = True
             return Append.LOST
+        self._length = length
         return Append.STOP_REQUESTED if stop else Append.DONE
 
     def _lose(self, error: Exception) -> Append:
@@ -128,18 +136,19 @@ class GenerationLog:
 
 def read(generation_id: str, *, after: int = 0) -> Snapshot | None:
     """The events after sequence number `after`; None when there is no such log. Raises Unavailable without Redis."""
-    events, meta, _ = _keys(generation_id)
+    events, meta, alive = _keys(generation_id)
     try:
         pipeline = redis_client().pipeline()
         pipeline.hmget(meta, "uid", "closed", "upstream_id")
         pipeline.lrange(events, after, -1)
-        (uid, closed, upstream_id), lines = pipeline.execute()
+        pipeline.exists(alive)
+        (uid, closed, upstream_id), lines, lives = pipeline.execute()
     except redis.RedisError as error:
         raise Unavailable("The log of generations cannot be read right now; try again.", retry_after_s=2) from error
     if uid is None:
         return None
     numbered = [{"seq": after + index, **json.loads(line)} for index, line in enumerate(lines, start=1)]
-    return Snapshot(events=numbered, closed=closed is not None, uid=uid, upstream_id=upstream_id)
+    return Snapshot(events=numbered, closed=closed is not None, alive=bool(lives), uid=uid, upstream_id=upstream_id)
 
 
 def request_stop(generation_id: str) -> None:
@@ -166,13 +175,12 @@ def refresh(generation_ids: list[str]) -> set[str]:
 def take_over(generation_id: str, uid: str) -> GenerationLog | None:
     """The log of a generation whose producer is dead, fenced against it; None while it lives."""
     fence = secrets.token_hex(8)
-    if not _script(_TAKE_OVER)(keys=_keys(generation_id), args=[fence]):
-        return None
-    return GenerationLog(generation_id, uid, fence)
+    length = _script(_TAKE_OVER)(keys=_keys(generation_id), args=[fence])
+    return None if length < 0 else GenerationLog(generation_id, uid, fence, length)
 
 
 def _keys(generation_id: str) -> list[str]:
-    """The braces keep one generation's keys on one node of a Redis cluster."""
+    """The braces name what belongs together, should these keys ever be spread over several nodes."""
     return [f"gen:{{{generation_id}}}:{part}" for part in ("events", "meta", "alive")]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from functions.chat import repository, schemas, service
+from functions.chat import models, repository, schemas, service
 from functions.chat.domain import DEFAULT_MODEL, Question
 from functions.chat.renderers import RenderedTurn, UiMessageStream
 from shared.clock import utc_now
@@ -25,7 +25,7 @@ routes = Routes("chat")
 @routes.get("/api/v1/models", who=Who.SIGNED_IN, answer=schemas.ModelList)
 def list_models(call: Call[Any, Any]) -> schemas.ModelList:  # noqa: ARG001  # every handler takes the call
     """The models that may be asked, with their prices before the mark-up."""
-    return schemas.ModelList(items=[_model_view(model) for model in repository.list_models()], default=DEFAULT_MODEL)
+    return schemas.ModelList(items=[_model_view(model) for model in models.list_models()], default=DEFAULT_MODEL)
 
 
 @routes.post(
@@ -120,7 +120,7 @@ def stop_generation(call: Call[Any, Any]) -> schemas.StopAnswer:
     return service.stop(call.caller.uid, call.path["generation_id"])
 
 
-def as_question(body: schemas.SendMessage) -> Question:
+def as_question(body: schemas.Ask) -> Question:
     return Question(
         text=body.text,
         model=body.model,

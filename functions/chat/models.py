@@ -1,5 +1,6 @@
 """Which models may be asked and what they cost at most: the catalogue, cached for a minute per process."""
 
+import re
 import time
 
 from functions.chat import repository
@@ -11,14 +12,16 @@ from shared.errors import FieldError, InvalidRequest
 
 CACHED_S = 60.0
 _MAX_CACHED = 2000
+_SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}")
 
 _cache: dict[str, tuple[float, Model | None]] = {}
+_catalogue: tuple[float, list[Model]] = (0.0, [])
 
 
 def get_model(slug: str | None) -> Model:
     """The model, the default one for None. Raises InvalidRequest naming `model` when it is not in the catalogue."""
     wanted = slug or DEFAULT_MODEL
-    model = _cached(wanted)
+    model = _cached(wanted) if _SLUG.fullmatch(wanted) else None
     if model is None:
         problem = FieldError("model", f"{wanted!r} is not offered; GET /api/v1/models lists what is")
         raise InvalidRequest("Check: model.", fields=[problem])
@@ -36,11 +39,24 @@ def _cached(slug: str) -> Model | None:
     return model
 
 
+def list_models() -> list[Model]:
+    """The models on offer, by slug."""
+    global _catalogue  # noqa: PLW0603  # the one copy of this process
+    if _catalogue[0] <= time.monotonic():
+        _catalogue = (time.monotonic() + CACHED_S, repository.list_models())
+    return _catalogue[1]
+
+
 def sync() -> int:
     """Make the stored catalogue equal to the provider's. Gives the number of models offered."""
     offered, left_out = [], 0
     for entry in openrouter().list_models():
-        model = model_from_upstream(entry)
+        try:
+            model = model_from_upstream(entry)
+        except (KeyError, TypeError, AttributeError, ArithmeticError) as error:
+            # One entry of an unknown shape must not keep the others' prices from being renewed.
+            log.warning("model not understood", model=str(entry.get("id"))[:200], reason=repr(error))
+            model = None
         if model is None:
             left_out += 1
         else:

@@ -165,6 +165,7 @@ def end_generation(batch: WriteBatch, generation: Generation, outcome: Outcome, 
         "ended_at": outcome.ended_at,
         "error": outcome.error_code,
         "upstream_id": outcome.upstream_id,
+        "model_used": outcome.model_used,
         "settlement_pending": settlement_pending,
         "question": DELETE_FIELD,
     }

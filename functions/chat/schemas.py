@@ -57,12 +57,11 @@ class CreateConversation(_In):
     title: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable)] | None = None
 
 
-class SendMessage(_In):
+class Ask(_In):
     """A question. `content` is plain text or a list of text parts, at most 100,000 characters in all."""
 
     content: Content
     model: Annotated[str, Field(max_length=200)] | None = None
-    stream: bool = Field(default=True, description="Answer as an event stream; false: one JSON document.")
     parent_id: Id | None = Field(
         default=None, description="The message this one follows; the end of the conversation when absent."
     )
@@ -84,7 +83,13 @@ class SendMessage(_In):
         return "\n\n".join(part.text for part in self.content)
 
 
-class ChatSend(SendMessage):
+class SendMessage(Ask):
+    """A question in a conversation."""
+
+    stream: bool = Field(default=True, description="Answer as an event stream; false: one JSON document.")
+
+
+class ChatSend(Ask):
     """What the callable `chat_send` takes: without `conversation_id` it begins a conversation."""
 
     conversation_id: Id | None = None

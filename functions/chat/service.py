@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from functions.chat.generation_log import Event, Snapshot
     from functions.chat.renderers import Renderer
-    from functions.credits.domain import Hold
+    from functions.credits.service import Hold
     from shared.clock import Clock
 
 SILENT_FOR = timedelta(seconds=15)
@@ -32,6 +32,8 @@ SILENT_FOR = timedelta(seconds=15)
 COST_PATIENCE = timedelta(minutes=15)
 """How long the provider is asked for the cost of a generation that did not end by itself."""
 SWEEP_LIMIT = 100
+SWEEP_TIME_S = 120.0
+"""A sweep that takes longer leaves the rest to the next one."""
 _POLL_S = 0.1
 _LATE_COST_PAUSES_S = (0.0,)
 
@@ -106,9 +108,10 @@ def read_events(uid: str, generation_id: str, *, after: int, wait_s: float) -> s
     give_up_at = time.monotonic() + wait_s
     while True:
         snapshot = _log_of(uid, generation_id, after)
-        if snapshot.events or snapshot.closed or time.monotonic() >= give_up_at:
+        done = snapshot.closed or (not snapshot.events and _gets_no_more(uid, generation_id, snapshot))
+        if snapshot.events or done or time.monotonic() >= give_up_at:
             last = snapshot.events[-1]["seq"] if snapshot.events else after
-            return schemas.GenerationEvents(items=snapshot.events, next=last, done=snapshot.closed)
+            return schemas.GenerationEvents(items=snapshot.events, next=last, done=done)
         time.sleep(_POLL_S)
 
 
@@ -129,8 +132,17 @@ def _followed(uid: str, generation_id: str, renderer: Renderer, after: int, snap
                 yield frames
         if snapshot.closed:
             return
+        if not snapshot.events and _gets_no_more(uid, generation_id, snapshot):
+            error = {"code": Gone.code, "message": "The rest was not logged; the message holds the answer."}
+            yield renderer.render([{"type": "end", "status": Status.INTERRUPTED.value, "error": error}])
+            return
         time.sleep(_POLL_S)
         snapshot = _log_of(uid, generation_id, read)
+
+
+def _gets_no_more(uid: str, generation_id: str, snapshot: Snapshot) -> bool:
+    """Whether the log was lost on its way: nobody writes it, and the generation has ended without closing it."""
+    return not snapshot.alive and get_generation(uid, generation_id).status is not Status.RUNNING
 
 
 def stop(uid: str, generation_id: str) -> schemas.StopAnswer:
@@ -155,8 +167,15 @@ def _log_of(uid: str, generation_id: str, after: int) -> Snapshot:
 
 def sweep(*, now: datetime) -> dict[str, int]:
     """End what died and settle what was left open. Gives what was done, by kind; one failure does not stop the rest."""
-    dead = [_attempt(_end_dead, each, now) for each in repository.list_running(now - SILENT_FOR, SWEEP_LIMIT)]
-    late = [_attempt(_settle, each, now) for each in repository.list_unsettled(SWEEP_LIMIT)]
+    stop_at = time.monotonic() + SWEEP_TIME_S
+    dead = [
+        _attempt(_end_dead, each, now)
+        for each in repository.list_running(now - SILENT_FOR, SWEEP_LIMIT)
+        if time.monotonic() < stop_at
+    ]
+    late = [
+        _attempt(_settle, each, now) for each in repository.list_unsettled(SWEEP_LIMIT) if time.monotonic() < stop_at
+    ]
     return {
         "interrupted": dead.count(True),
         "settled": late.count(True),
@@ -193,7 +212,7 @@ def _end_dead(generation: Generation, now: datetime) -> bool:
         error_code="interrupted",
     )
     conversation = repository.find_conversation(generation.uid, generation.conversation_id)
-    parent_id = logged[0]["parent_id"] if logged else conversation.tip if conversation else None
+    parent_id = logged[0]["parent_id"] if logged else generation.parent_id
     first_turn = conversation is not None and conversation.message_count == 0
     attached = replace(generation, parent_id=parent_id)
     ended = ending.end(attached, hold, outcome, keep_partial=True, first_turn=first_turn)

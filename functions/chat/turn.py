@@ -34,7 +34,6 @@ from functions.chat.domain import (
 from functions.chat.generation_log import Append, Event, GenerationLog
 from functions.chat.schemas import Conversation, TurnAnswer
 from functions.credits import service as credits
-from functions.credits.domain import credits_for_cost
 from shared import log, store
 from shared.clients import openrouter
 from shared.errors import (
@@ -50,6 +49,7 @@ from shared.errors import (
 )
 from shared.ids import new_id
 from shared.openrouter import (
+    Cancellation,
     ChatStream,
     Delta,
     ReasoningDelta,
@@ -58,6 +58,7 @@ from shared.openrouter import (
     UpstreamFailedMidStream,
     Usage,
 )
+from shared.options import OPTIONS
 from shared.settings import settings
 from shared.trace import current_trace, set_trace
 
@@ -68,13 +69,16 @@ if TYPE_CHECKING:
 
     from google.cloud.firestore import WriteBatch
 
-    from functions.credits.domain import Hold
+    from functions.credits.service import Hold
     from shared.clock import Clock
 
 HOLD_TTL = timedelta(minutes=15)
-"""Longer than any function may run: while a producer can still be alive, its hold is."""
+"""Longer than any request may take. A turn that outlives its hold all the same is charged as a correction."""
 TAIL_MESSAGES = MAX_HISTORY_MESSAGES + 20
+MAX_ANSWER_BYTES = 900_000
+"""What of an answer is kept: a Firestore document takes 1 MiB. The model is stopped there, as by its token limit."""
 _COST_PAUSES_S = (0.7, 1.3)
+_STATUSES_ABOUT_US = {401, 402, 403}
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,7 @@ def _hold(
 ) -> tuple[Hold | None, InsufficientCredits | NotFound | None]:
     highest = highest_cost_pico_usd(model, question=question.text, max_answer_tokens=max_tokens)
     # A free model holds the smallest amount: every turn has a hold, and an account in debt gets none.
-    amount_micro = max(credits_for_cost(highest, settings().credit_markup_percent), 1)
+    amount_micro = max(credits.credits_for_cost(highest, settings().credit_markup_percent), 1)
 
     def also(batch: WriteBatch) -> None:
         repository.start_generation(batch, generation)
@@ -198,7 +202,10 @@ class Turn:
         self._log = GenerationLog(generation.id, generation.uid)
         self._text: list[str] = []
         self._reasoning: list[str] = []
-        self._noted_upstream = False
+        self._kept_bytes = 0
+        self._full = self._fenced = self._noted_upstream = False
+        self._status = Status.COMPLETED
+        self._cancellation = Cancellation()
         self._trace = current_trace()
         self._upstream: ChatStream | None = None
         self._batches = self._produce()
@@ -206,14 +213,30 @@ class Turn:
         self.ended: ending.Ended | None = None
 
     def connect(self) -> None:
-        """Ask the model. Raises UpstreamError before anything was said; the hold is then released."""
+        """Ask the model. Raises UpstreamError before anything was said; the turn has then ended and kept nothing.
+
+        From here to its end the turn is watched: it says that it lives, and hears when it shall stop.
+        """
         self._log.open()
+        watch.watch(self.generation.id, self._cancellation.cancel)
         try:
             self._upstream = openrouter().stream_chat(
-                self._upstream_body(), traceparent=self._trace.traceparent, user=log.uid_hash(self.generation.uid)
+                self._upstream_body(),
+                traceparent=self._trace.traceparent,
+                user=log.uid_hash(self.generation.uid),
+                cancellation=self._cancellation,
             )
+        except StreamCancelled:
+            self._status = Status.STOPPED
         except UpstreamError as error:
-            self._end(Status.FAILED, error, usage=ending.NO_COST)
+            self._status, self.error = Status.FAILED, error
+            try:
+                self._end(self._usage())
+            finally:
+                watch.unwatch(self.generation.id)
+            raise
+        except Exception:
+            watch.unwatch(self.generation.id)
             raise
 
     def __iter__(self) -> Iterator[list[Event]]:
@@ -256,48 +279,56 @@ class Turn:
         return body
 
     def _produce(self) -> Iterator[list[Event]]:
-        assert self._upstream is not None, "connect() comes first"
         set_trace(self._trace)
-        upstream, status = self._upstream, Status.COMPLETED
-        watch.watch(self.generation.id, upstream.cancel)
         try:
             start = self._start_event()
             self._log.append([start])
             yield [start]
-            for deltas in upstream:
-                batch = self._events(deltas)
-                if not batch:
-                    continue
-                appended = self._log.append(batch)
-                if appended is Append.FENCED:
-                    log.warning("generation was taken over", generation_id=self.generation.id)
-                    self.error = Unavailable("The answer was interrupted; what there is of it is stored.")
-                    yield [self._interrupted(self.error)]
-                    return
-                yield batch
-                if appended is Append.STOP_REQUESTED:
-                    status = Status.STOPPED
-                    break
-        except StreamCancelled:
-            status = Status.STOPPED
-        except UpstreamError as error:
-            status, self.error = Status.FAILED, error
-        except Exception as error:  # noqa: BLE001  # whatever broke, the hold must get its end
-            log.error("turn broke", cause=error, generation_id=self.generation.id)
-            status, self.error = Status.FAILED, InternalError()
+            if self._upstream is not None:
+                yield from self._relay(self._upstream)
+            yield [self._last_event()]
         finally:
             watch.unwatch(self.generation.id)
-            upstream.close()
-        yield [self._last_event(upstream, status)]
 
-    def _last_event(self, upstream: ChatStream, status: Status) -> Event:
+    def _relay(self, upstream: ChatStream) -> Iterator[list[Event]]:
+        """What the model says, logged before it is delivered; sets how that ended."""
+        try:
+            for deltas in upstream:
+                batch = self._events(deltas)
+                appended = self._log.append(batch) if batch else Append.DONE
+                if appended is Append.FENCED:
+                    self._fenced = True
+                    return
+                if batch:
+                    yield batch
+                if self._full:
+                    return
+                if appended is Append.STOP_REQUESTED:
+                    self._status = Status.STOPPED
+                    return
+        except StreamCancelled:
+            self._status = Status.STOPPED
+        except UpstreamError as error:
+            self._status, self.error = Status.FAILED, error
+        except Exception as error:  # noqa: BLE001  # whatever broke, the hold must get its end
+            log.error("turn broke", cause=error, generation_id=self.generation.id)
+            self._status, self.error = Status.FAILED, InternalError()
+        finally:
+            upstream.close()
+
+    def _last_event(self) -> Event:
         """End the turn; when that fails the log stays open, and a sweep ends the turn with what it holds."""
         try:
-            return self._end(status, self.error, usage=self._usage(upstream, status))
+            usage = self._usage()
+            if not self._fenced:
+                return self._end(usage)
+            log.warning("generation was taken over", generation_id=self.generation.id)
+            ending.settle_after_takeover(self.generation, usage, now=self._clock())
+            self.error = Unavailable("The answer was interrupted; what there is of it is stored.")
         except Exception as error:  # noqa: BLE001  # the client is owed a last event, whatever broke
             log.error("turn not stored", cause=error, generation_id=self.generation.id)
             self.error = error if isinstance(error, AppError) else InternalError()
-            return self._interrupted(self.error)
+        return self._interrupted(self.error)
 
     def _interrupted(self, error: AppError) -> Event:
         return {"type": "end", "status": Status.INTERRUPTED.value, "error": self._error_object(error)}
@@ -316,6 +347,10 @@ class Turn:
             else:
                 continue
             text = delta.text if delta.text.isascii() else _storable(delta.text)
+            self._kept_bytes += len(text) if text.isascii() else len(text.encode())
+            if self._kept_bytes > MAX_ANSWER_BYTES:
+                self._full = True
+                break
             kept.append(text)
             if events and events[-1]["type"] == kind:
                 events[-1]["text"] += text
@@ -334,29 +369,35 @@ class Turn:
             "model": self.generation.model,
         }
 
-    def _usage(self, upstream: ChatStream, status: Status) -> TokenUsage | None:
+    def _usage(self) -> TokenUsage | None:
         """What the turn cost; asked of the provider when the stream did not live to tell."""
-        usage = upstream.usage
+        usage = self._upstream.usage if self._upstream else None
+        upstream_id = self._upstream_id()
         if isinstance(self.error, UpstreamFailedMidStream):
             usage = usage or self.error.usage
         if usage is not None and usage.cost_pico_usd is not None:
             return _token_usage(usage, usage.cost_pico_usd)
-        if upstream.generation_id is None and status is Status.FAILED:
+        if upstream_id is None:
             return ending.NO_COST
-        return ending.learn_usage(upstream.generation_id, _COST_PAUSES_S)
+        return ending.learn_usage(upstream_id, _COST_PAUSES_S)
 
-    def _end(self, status: Status, error: AppError | None, *, usage: TokenUsage | None) -> Event:
-        upstream = self._upstream
+    def _upstream_id(self) -> str | None:
+        if self._upstream is not None:
+            return self._upstream.generation_id
+        return self.error.generation_id if isinstance(self.error, UpstreamFailedMidStream) else None
+
+    def _end(self, usage: TokenUsage | None) -> Event:
+        upstream, error = self._upstream, self.error
         if error is not None:
-            self._log_failure(error, upstream.generation_id if upstream else None)
+            self._log_failure(error)
         outcome = Outcome(
-            status=status,
+            status=self._status,
             ended_at=self._clock(),
             text="".join(self._text),
             reasoning="".join(self._reasoning),
-            finish_reason=upstream.finish_reason if upstream else None,
+            finish_reason="length" if self._full else upstream.finish_reason if upstream else None,
             usage=usage,
-            upstream_id=upstream.generation_id if upstream else None,
+            upstream_id=self._upstream_id(),
             model_used=upstream.model if upstream else None,
             error_code=_code(error) if error else None,
         )
@@ -369,12 +410,12 @@ class Turn:
         self._log.append([event], close=True)
         return event
 
-    def _log_failure(self, error: AppError, upstream_id: str | None) -> None:
-        """The provider's own words go along when they are about our account; about a request they may quote it."""
-        reason = error.reason if isinstance(error, UpstreamFailedMidStream) else error
-        said = None if isinstance(reason, UpstreamRejected) else getattr(error, "__notes__", None)
+    def _log_failure(self, error: AppError) -> None:
+        """The provider's own words go along only when they are about our key or account: others may quote prompts."""
+        about_us = error.details.get("upstream_status") in _STATUSES_ABOUT_US
+        said = getattr(error, "__notes__", None) if about_us and not isinstance(error, UpstreamRejected) else None
         facts = {**error.details, "generation_id": self.generation.id, "code": _code(error)}
-        log.warning("turn failed", upstream_id=upstream_id, said=said, **facts)
+        log.warning("turn failed", upstream_id=self._upstream_id(), said=said, **facts)
 
     def _error_object(self, error: AppError) -> dict[str, str]:
         return {"code": _code(error), "message": error.message, "trace_id": self._trace.trace_id}
@@ -401,5 +442,5 @@ def _token_usage(usage: Usage, cost_pico_usd: int) -> TokenUsage:
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    """Threads for reads that run beside the hold; made on first use, after the server has forked."""
-    return ThreadPoolExecutor(max_workers=32, thread_name_prefix="chat-read")
+    """Threads for the two reads beside each hold; made on first use, after the server has forked."""
+    return ThreadPoolExecutor(max_workers=2 * OPTIONS["chat"].concurrency, thread_name_prefix="chat-read")

@@ -69,6 +69,7 @@ __all__ = [
     "get_balance",
     "grant",
     "hold",
+    "late_cost_into",
     "list_entries",
     "list_expired_holds",
     "list_expiring_accounts",
@@ -404,24 +405,33 @@ def expire_hold(open_hold: Hold, *, now: datetime) -> Hold:
     return _commit_end(batch, expire_into(batch, open_hold, now=now))
 
 
-def record_late_cost(
-    uid: str, hold_id: str, cost_micro: int, *, now: datetime, ref: Mapping[str, str] | None = None
+def late_cost_into(
+    batch: WriteBatch, ended_hold: Hold, cost_micro: int, *, now: datetime, ref: Mapping[str, str] | None = None
 ) -> Entry:
-    """Charge a cost that became known after its hold was released, expired or refused; once per hold.
+    """Add a cost that became known after its hold was released, expired or refused to the caller's batch.
 
-    Raises NotFound, KeyReused when another cost was recorded for the hold, HoldAlreadyEnded when it was settled, and
-    Conflict while it is open: then settle it.
+    Once per hold: the commit raises store.AlreadyExists the second time. Raises HoldAlreadyEnded when the hold was
+    settled, and Conflict while it is open: then settle it.
     """
     if cost_micro <= 0:
         raise ValueError("A late cost is a cost.")
-    ended = _get_hold(uid, hold_id)
-    if ended.state == "open":
-        raise Conflict("This hold is open: settle it.", state=ended.state)
-    if ended.state == "settled":
-        raise _already_ended(ended)
-    entry = late_cost_entry(ended, cost_micro, at=now, ref=ref or {})
+    if ended_hold.state == "open":
+        raise Conflict("This hold is open: settle it.", state=ended_hold.state)
+    if ended_hold.state == "settled":
+        raise _already_ended(ended_hold)
+    entry = late_cost_entry(ended_hold, cost_micro, at=now, ref=ref or {})
+    repository.add_charge(batch, ended_hold.uid, entry)
+    return entry
+
+
+def record_late_cost(
+    uid: str, hold_id: str, cost_micro: int, *, now: datetime, ref: Mapping[str, str] | None = None
+) -> Entry:
+    """Record a late cost on its own. The same cost again returns the first entry; raises as `late_cost_into` does,
+    NotFound, and KeyReused when another cost was recorded for the hold.
+    """
     batch = store.new_batch()
-    repository.add_charge(batch, uid, entry)
+    entry = late_cost_into(batch, _get_hold(uid, hold_id), cost_micro, now=now, ref=ref)
     try:
         store.commit(batch)
     except store.AlreadyExists:

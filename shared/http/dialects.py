@@ -40,12 +40,22 @@ _OPENAI_TYPE = {
     429: "rate_limit_error",
 }
 _SERVER_ERROR = 500
-_FOR_THE_LOG = {"upstream_status", "upstream_code", "provider", "availability", "fault", "allow"}
+_FOR_CALLERS = {
+    "available_micro",
+    "cost_micro",
+    "error_type",
+    "generation_id",
+    "max_bytes",
+    "message_id",
+    "needed_micro",
+    "reason",
+    "state",
+}
 
 
 def _for_the_caller(error: AppError) -> dict[str, str | int]:
-    """An error's details without what concerns only operators."""
-    return {name: value for name, value in error.details.items() if name not in _FOR_THE_LOG}
+    """Of an error's details those that a caller may see; all others are for the log."""
+    return {name: value for name, value in error.details.items() if name in _FOR_CALLERS}
 
 
 @dataclass(frozen=True)

@@ -165,7 +165,22 @@ def _models_used(operation: dict[str, Any]) -> str:
 def _fields(schema: dict[str, Any]) -> str:
     required = set(schema.get("required", ()))
     return "".join(
-        f"<li><code>{html.escape(name)}</code>{'' if name in required else ' (optional)'} "
+        f"<li><code>{html.escape(name)}</code>{'' if name in required else ' (optional)'}: {_kind(field)}. "
         f"{html.escape(str(field.get('description', '')))}</li>"
         for name, field in schema.get("properties", {}).items()
     )
+
+
+def _kind(schema: dict[str, Any]) -> str:
+    """What a value is, in a few words; models are linked."""
+    if "$ref" in schema:
+        name = html.escape(schema["$ref"].rsplit("/", 1)[-1])
+        return f"<a href='#{name}'>{name}</a>"
+    for several in ("anyOf", "oneOf"):
+        if several in schema:
+            return " or ".join(_kind(each) for each in schema[several])
+    if schema.get("type") == "array":
+        return f"list of {_kind(schema.get('items', {}))}"
+    if "enum" in schema or "const" in schema:
+        return " or ".join(f"“{html.escape(str(each))}”" for each in schema.get("enum", [schema.get("const")]))
+    return html.escape(str(schema.get("format", schema.get("type", "anything"))))

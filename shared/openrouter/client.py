@@ -25,6 +25,7 @@ _TITLE = "CraftPilot"
 _MAX_ERROR_BYTES = 64 * 1024
 _MAX_BODY_BYTES = 64 * 1024 * 1024
 _ERROR_BODY_WAIT_S = 5.0
+_LOOK_UP_WAIT_S = 10.0
 _MODELS_PER_PAGE = 500
 _MAX_MODEL_PAGES = 100
 
@@ -135,6 +136,7 @@ class OpenRouter:
             tls=tls,
         )
         self._transport = Transport(pool, timeouts)
+        self._look_ups = Transport(pool, Timeouts(timeouts.connect_s, _LOOK_UP_WAIT_S, _LOOK_UP_WAIT_S))
         self._now = now
         self._headers = {
             "Authorization": f"Bearer {api_key.strip()}",
@@ -221,7 +223,7 @@ class OpenRouter:
         return answer
 
     def _get(self, path: str) -> Answer:
-        return self._transport.send(Request("GET", path, {**self._headers, "Accept": "application/json"}))
+        return self._look_ups.send(Request("GET", path, {**self._headers, "Accept": "application/json"}))
 
     def _refusal(self, answer: Answer) -> UpstreamError:
         """Read the error an answer holds; a body that does not come takes nothing away from its status."""

@@ -11,10 +11,12 @@ import pytest
 import redis
 
 from functions.chat import generation_log, repository, service, turn, watch
-from functions.chat.domain import Question, Status
+from functions.chat.domain import Generation, Question, Status
 from functions.credits import service as credits
+from shared import store
 from shared.clients import redis_client
 from shared.clock import utc_now
+from shared.errors import Unavailable
 from tests.store.chat.support import User, events_of, give, usage_record
 
 
@@ -160,8 +162,10 @@ def test_a_producer_that_was_taken_for_dead_changes_nothing_any_more(user, stand
     before = user.messages(conversation)
     rest = [event for batch in running for event in batch]
     assert rest[-1]["status"] == "interrupted"
-    assert user.messages(conversation) == before
+    assert len(user.messages(conversation)) == len(before)
     sweep_until_nothing_is_held(user)
+    record = usage_record(running.generation.id)
+    assert 1000 * 10**6 - user.balance().available_micro == record["charged_micro"] > 0
     user.assert_money_is_in_order()
 
 
@@ -325,3 +329,100 @@ def test_one_generation_that_cannot_be_swept_does_not_stop_the_others(user, stan
     assert done["generations_failed"] == 1
     assert user.messages(conversation)[-1]["status"] == "interrupted"
     sweep_until_nothing_is_held(user)
+
+
+@pytest.mark.usefixtures("past_lease")
+def test_a_turn_that_waits_for_a_slow_model_is_alive(user, standin, monkeypatch):
+    monkeypatch.setattr(generation_log, "ALIVE_S", 2)
+    standin.fault(slow_headers_ms=4000)
+    conversation = user.conversation()
+    asked = ThreadPoolExecutor().submit(user.ask, conversation, "/say patience")
+    time.sleep(3)
+    service.sweep(now=utc_now())
+    assert asked.result().json["message"]["status"] == "completed"
+    assert len(user.messages(conversation)) == 2
+    user.assert_money_is_in_order()
+
+
+def test_a_stop_is_heard_before_the_model_has_answered(user, standin):
+    standin.fault(slow_headers_ms=20_000)
+    conversation = user.conversation()
+    started = time.monotonic()
+    asked = ThreadPoolExecutor().submit(user.ask, conversation, "/say too late", stream=True)
+    mine: list[Generation] = []
+    while not mine:
+        time.sleep(0.05)
+        mine = [running for running in repository.list_running(utc_now(), 100) if running.uid == user.uid]
+    service.stop(user.uid, mine[0].id)
+    kinds = [frame["type"] for frame in events_of(asked.result())[:-1]]
+    assert kinds[-1] == "abort"
+    assert time.monotonic() - started < 15
+    assert user.messages(conversation) == []
+    user.assert_money_is_in_order()
+
+
+def test_an_answer_larger_than_a_document_is_cut_and_paid(user, standin, monkeypatch):
+    monkeypatch.setattr(turn, "MAX_ANSWER_BYTES", 50)
+    standin.fault(chunk_delay_ms=5)
+    answer = user.ask(user.conversation(), "/repeat 100 word").json
+    assert answer["message"]["finish_reason"] == "length"
+    assert 0 < len(answer["message"]["parts"][0]["text"]) <= 50
+    sweep_until_nothing_is_held(user)
+    assert usage_record(answer["generation_id"])["cost_pico_usd"] == round(standin.asked()[-1]["cost"] * 10**12)
+    user.assert_money_is_in_order()
+
+
+def test_an_answer_that_firestore_refuses_is_paid_all_the_same(user):
+    conversation, running = begin(user, "/say x")
+    running._text.append("x" * 1_200_000)
+    assert [event for batch in running for event in batch][-1]["status"] == "completed"
+    assert user.messages(conversation) == []
+    assert usage_record(running.generation.id)["charged_micro"] > 0
+    user.assert_money_is_in_order()
+
+
+def test_events_that_are_sent_again_are_appended_once(user):
+    log = generation_log.GenerationLog(f"gen-{user.uid}", user.uid)
+    log.open()
+    log.append([{"type": "text", "text": "once"}])
+    log._length = 0  # what a producer knows whose first answer got lost
+    assert log.append([{"type": "text", "text": "once"}]) is generation_log.Append.DONE
+    assert log.append([{"type": "text", "text": "twice"}]) is generation_log.Append.DONE
+    read = generation_log.read(f"gen-{user.uid}")
+    assert read is not None
+    assert [event["text"] for event in read.events] == ["once", "twice"]
+
+
+def test_a_log_that_was_lost_on_its_way_ends_for_its_readers(user, standin):
+    standin.fault(chunk_delay_ms=10)
+    _, running = begin(user, "/repeat 10 word")
+    for _ in range(3):
+        next(running)
+    running._log._lose(redis.ConnectionError("gone"))
+    running.close()
+    redis_client().delete(f"gen:{{{running.generation.id}}}:alive")
+    page = events_after(user, running.generation.id, after=3)
+    assert (page["items"], page["done"]) == ([], True)
+    path = f"/api/v1/generations/{running.generation.id}/events"
+    rest = user.request("GET", path, headers={"Accept": "text/event-stream"}).get_data()
+    assert rest.endswith(b"data: [DONE]\n\n")
+    assert b'"error"' in rest
+
+
+def test_a_late_cost_and_its_record_are_written_together_or_not_at_all(user, standin, monkeypatch):
+    monkeypatch.setattr(turn, "HOLD_TTL", timedelta(milliseconds=1))
+    standin.fault(stream_error_d=2, generation_404_ms=3000, chunk_delay_ms=5)
+    conversation = user.conversation()
+    user.ask(conversation, "/repeat 30 word", stream=True).get_data()
+    credits.sweep(now=utc_now())
+    generation = user.messages(conversation)[-1]["generation_id"]
+    time.sleep(3)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "commit", lambda _: (_ for _ in ()).throw(Unavailable()))
+        assert service.sweep(now=utc_now())["generations_failed"] >= 1
+    assert usage_record(generation)["settlement_pending"] is True
+    service.sweep(now=utc_now())
+    record = usage_record(generation)
+    assert record["settlement_pending"] is False
+    assert 1000 * 10**6 - user.balance().available_micro == record["charged_micro"] > 0
+    user.assert_money_is_in_order()

@@ -225,6 +225,13 @@ def test_an_unknown_model_is_named(user, standin):
     user.assert_money_is_in_order()
 
 
+@pytest.mark.parametrize("model", [".", "..", "__x__", "a b", "x" * 200, "ş"])
+def test_a_name_that_is_no_models_is_refused(user, model):
+    response = user.ask(user.conversation(), "Hello", model=model)
+    assert response.status_code == 400
+    assert response.json["errors"][0]["field"] == "model"
+
+
 def test_an_unknown_parent_is_named_and_its_hold_returned(user):
     conversation = user.conversation()
     response = user.ask(conversation, "Hello", parent_id="msg_nowhere")
