@@ -23,7 +23,7 @@ doctor: ## show which Python, Node, Java, Redis and emulators are used
 
 test: unit store suite launcher ## run every test; runs beside `make dev`
 
-unit: setup ## tests without sockets, then those of the stand-ins: seconds
+unit: setup ## tests without sockets (half a minute), then those of the stand-in over real ones
 	$(PYTEST) tests/unit --disable-socket --allow-unix-socket -n 2
 	$(PYTEST) tests/standin
 

@@ -64,6 +64,13 @@ def build_parser() -> argparse.ArgumentParser:
     add_block(dev, "dev")
     dev.add_argument("--no-clock", action="store_true", help="do not fire the scheduled functions")
     dev.add_argument("--no-seed", action="store_true", help="start with empty emulators")
+    dev.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another value for a setting of the product, e.g. OPENROUTER_BASE_URL (secrets: edit .secret.local)",
+    )
     dev.set_defaults(run=run_dev)
 
     setup = commands.add_parser("setup", help="only the set-up")
@@ -150,8 +157,17 @@ def run_setup(_options: argparse.Namespace) -> int:
     return 0
 
 
+def change_settings(block: Block, assignments: list[str]) -> None:
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals or name not in block.settings:
+            raise SuiteError(f"--set takes NAME=VALUE with one of: {', '.join(sorted(block.settings))}")
+        block.settings[name] = value
+
+
 def run_dev(options: argparse.Namespace) -> int:
     block = block_of(options)
+    change_settings(block, options.set)
     heading(f"CraftPilot — {block.name} suite")
     tools, set_up_seconds = timed_set_up()
     report(tools)
@@ -159,7 +175,7 @@ def run_dev(options: argparse.Namespace) -> int:
         suite.configure_firebase()
         start_seconds = suite.start()
         if not options.no_seed:
-            suite.seed("emulator.seed")
+            start_seconds += suite.seed("emulator.seed")
         welcome(block, demo_command(options), set_up_seconds, start_seconds)
         try:
             suite.watch()
@@ -181,7 +197,7 @@ def run_run(options: argparse.Namespace) -> int:
         suite.configure_firebase()
         start_seconds = suite.start()
         if not options.no_seed:
-            suite.seed("emulator.seed")
+            start_seconds += suite.seed("emulator.seed")
         say(f"Set-up took {set_up_seconds:.1f} s, start took {start_seconds:.1f} s. Logs: {shown(block.logs)}/")
         return suite.run("the command", command, log=None, cwd=Path.cwd())
 
@@ -232,7 +248,7 @@ def run_doctor(options: argparse.Namespace) -> int:
         toolchain.find_venv(ROOT),
         toolchain.find_node(),
         toolchain.find_java(),
-        toolchain.find_redis(),
+        toolchain.find_redis(ROOT),
     )
     jars = toolchain.find_sdk_jars()
     rows = [
@@ -293,4 +309,4 @@ def welcome(block: Block, demo: str, set_up_seconds: float, start_seconds: float
     say(f"    {demo}")
     say(f"    curl -s http://127.0.0.1:{block.numbers['hosting']}/api/v1/health")
     say()
-    say(f"  Logs: {shown(block.logs)}/     Stop: Ctrl-C")
+    say(f"  Logs: {shown(block.logs)}/     Stop: Ctrl-C (what was stored is gone then)")

@@ -250,14 +250,16 @@ class Suite:
             processes.stop([program])
         return code
 
-    def seed(self, module: str) -> None:
-        """Fill the emulators with the accounts and data a developer starts from."""
+    def seed(self, module: str) -> float:
+        """Fill the emulators with the accounts and data a developer starts from; gives the seconds it took."""
         log = self.block.logs / "seed.log"
         began = time.monotonic()
         code = self.run("seed", [str(self.toolchain.python.path), "-m", module], log=log, cwd=self.block.root)
         if code != 0:
             raise SuiteError(f"The seed step {how_it_ended(code)}.\n{self._evidence(log)}")
-        done(f"{'seed':<11}accounts and sample data", time.monotonic() - began)
+        seconds = time.monotonic() - began
+        done(f"{'seed':<11}accounts and sample data", seconds)
+        return seconds
 
     def describe(self) -> None:
         """Write suite.json, by which other programs find this suite."""

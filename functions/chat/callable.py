@@ -27,7 +27,8 @@ def send(call: Call[schemas.ChatSend, Any]) -> schemas.TurnAnswer | Stream:
     turn = service.ask(uid, conversation_id, question, clock=utc_now, keep_partial=call.wants_stream)
     if not call.wants_stream:
         return turn.answer()
-    return Stream(RenderedTurn(turn, CallableFrames(turn)), headers=CallableFrames.headers)
+    rendered = RenderedTurn(turn, CallableFrames(turn))
+    return Stream(rendered, headers=CallableFrames.headers, failure=lambda: turn.failure)
 
 
 chat_send = http_function("chat_send", routes, dialect=Callable(), secrets=[OPENROUTER_API_KEY])

@@ -75,7 +75,9 @@ def post_message(call: Call[schemas.SendMessage, Any]) -> schemas.TurnAnswer | S
     """Ask, and get the answer.
 
     Streams unless `stream` is false. Firebase Hosting buffers streams and cuts them after 60 seconds: call the
-    function's own URL for them. The answer is finished, stored and paid for even when the client goes away.
+    function's own URL for them. The answer is finished, stored and paid for even when the client goes away. When the
+    model breaks off, a stream's message is kept as `failed`, a JSON request keeps nothing; the user pays in both what
+    the provider charged.
     """
     turn = service.ask(
         call.caller.uid,
@@ -86,7 +88,8 @@ def post_message(call: Call[schemas.SendMessage, Any]) -> schemas.TurnAnswer | S
     )
     if not call.body.stream:
         return turn.answer()
-    return Stream(RenderedTurn(turn, UiMessageStream()), headers=UiMessageStream.headers)
+    rendered = RenderedTurn(turn, UiMessageStream())
+    return Stream(rendered, headers=UiMessageStream.headers, failure=lambda: turn.failure)
 
 
 @routes.get("/api/v1/generations/{generation_id}", who=Who.SIGNED_IN, answer=schemas.Generation)

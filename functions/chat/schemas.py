@@ -61,7 +61,7 @@ class Ask(_In):
     """A question. `content` is plain text or a list of text parts, at most 100,000 characters in all."""
 
     content: Content
-    model: Annotated[str, Field(max_length=200)] | None = None
+    model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     parent_id: Id | None = Field(
         default=None, description="The message this one follows; the end of the conversation when absent."
     )
@@ -101,7 +101,7 @@ class PageQuery(BaseModel):
 
 
 class EventsQuery(BaseModel):
-    after: Annotated[int, Field(ge=0)] = Field(default=0, description="Give events with a higher `seq` only.")
+    after: Annotated[int, Field(ge=0, le=10**9)] = Field(default=0, description="Give events with a higher `seq` only.")
     wait_s: Annotated[float, Field(ge=0, le=25)] = Field(
         default=0, description="Wait this long for the next event when there is none yet."
     )

@@ -234,7 +234,7 @@ class Turn:
                 self._end(self._usage())
             finally:
                 watch.unwatch(self.generation.id)
-            raise
+            raise _reason(error) from error
         except Exception:
             watch.unwatch(self.generation.id)
             raise
@@ -254,7 +254,7 @@ class Turn:
         """The whole turn in one piece. Raises what the model failed with."""
         self.close()
         if self.error is not None:
-            raise self.error
+            raise _reason(self.error)
         ended = self.ended
         if ended is None or ended.user_message is None or ended.message is None:
             raise UpstreamError("The model gave no answer.", generation_id=self.generation.id)
@@ -266,6 +266,11 @@ class Turn:
             usage=ended.usage,
             credits=ended.credits,
         )
+
+    @property
+    def failure(self) -> AppError | None:
+        """What the model failed with, if it did."""
+        return _reason(self.error) if self.error else None
 
     def _upstream_body(self) -> dict[str, Any]:
         messages = [{"role": message.role, "content": message.text} for message in self._context.history]
@@ -389,7 +394,7 @@ class Turn:
     def _end(self, usage: TokenUsage | None) -> Event:
         upstream, error = self._upstream, self.error
         if error is not None:
-            self._log_failure(error)
+            self._note_facts(error)
         outcome = Outcome(
             status=self._status,
             ended_at=self._clock(),
@@ -399,7 +404,7 @@ class Turn:
             usage=usage,
             upstream_id=self._upstream_id(),
             model_used=upstream.model if upstream else None,
-            error_code=_code(error) if error else None,
+            error_code=_reason(error).code if error else None,
         )
         self.ended = ending.end(
             self.generation, self._hold, outcome, keep_partial=self._keep_partial, first_turn=self._context.first_turn
@@ -410,19 +415,24 @@ class Turn:
         self._log.append([event], close=True)
         return event
 
-    def _log_failure(self, error: AppError) -> None:
-        """The provider's own words go along only when they are about our key or account: others may quote prompts."""
+    def _note_facts(self, error: AppError) -> None:
+        """Give the error what the request's log line shall say; callers see none of it.
+
+        The provider's own words go along only when they are about our key or account: others may quote prompts.
+        """
+        facts = {"generation": self.generation.id, "upstream_id": self._upstream_id()}
         about_us = error.details.get("upstream_status") in _STATUSES_ABOUT_US
-        said = getattr(error, "__notes__", None) if about_us and not isinstance(error, UpstreamRejected) else None
-        facts = {**error.details, "generation_id": self.generation.id, "code": _code(error)}
-        log.warning("turn failed", upstream_id=self._upstream_id(), said=said, **facts)
+        if about_us and not isinstance(error, UpstreamRejected):
+            facts["said"] = "; ".join(getattr(error, "__notes__", ()))
+        _reason(error).details.update({name: value for name, value in facts.items() if value})
 
     def _error_object(self, error: AppError) -> dict[str, str]:
-        return {"code": _code(error), "message": error.message, "trace_id": self._trace.trace_id}
+        return {"code": _reason(error).code, "message": error.message, "trace_id": self._trace.trace_id}
 
 
-def _code(error: AppError) -> str:
-    return error.reason.code if isinstance(error, UpstreamFailedMidStream) else error.code
+def _reason(error: AppError) -> AppError:
+    """What a failure in mid-stream would have been before the first token: all formats tell it alike."""
+    return error.reason if isinstance(error, UpstreamFailedMidStream) else error
 
 
 def _storable(text: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -139,7 +140,7 @@ class _Exchange:
     def _succeeded(self, answer: Answer) -> Response:
         status = self._route.status if self._route else 200
         if isinstance(answer, Stream):
-            chunks = _LoggedChunks(answer.chunks, self._stream_ended)
+            chunks = _LoggedChunks(answer.chunks, partial(self._stream_ended, answer))
             response = Response(chunks, status=status, content_type=answer.content_type)
             response.headers.update(answer.headers)
             return self._finish(response, streaming=True)
@@ -167,14 +168,14 @@ class _Exchange:
         response.headers["X-Request-Id"] = self._trace.trace_id
         self._allow_origin(response)
         if not streaming:
-            self._log(error.status if error else response.status_code, error.code if error else None)
+            self._log(error.status if error else response.status_code, error)
         return response
 
-    def _stream_ended(self) -> None:
+    def _stream_ended(self, answer: Stream) -> None:
         set_trace(self._trace)
-        self._log(self._route.status if self._route else 200, None)
+        self._log(self._route.status if self._route else 200, answer.failure())
 
-    def _log(self, status: int, code: str | None) -> None:
+    def _log(self, status: int, error: AppError | None) -> None:
         record = log.error if status >= _SERVER_ERROR else log.info
         record(
             "request",
@@ -182,7 +183,8 @@ class _Exchange:
             method=self._request.method,
             route=self._route_name(),
             status=status,
-            code=code,
+            code=error.code if error else None,
+            why=error.details if error else None,
             ms=round((time.monotonic() - self._started) * 1000, 1),
             uid_hash=log.uid_hash(self._caller.uid) if self._caller else None,
         )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from shared.errors import MethodNotAllowed, NotFound
+from shared.errors import AppError, MethodNotAllowed, NotFound
 from shared.ids import is_safe_id
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ class Stream:
     chunks: Iterator[bytes]
     headers: Mapping[str, str] = field(default_factory=dict)
     content_type: str = "text/event-stream; charset=utf-8"
+    failure: Callable[[], AppError | None] = lambda: None
+    """What the stream failed with after its HTTP status was sent: for the request's log line."""
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,7 @@ _REQUEST_TYPES = frozenset(
 )
 _MODERATION_TYPES = frozenset({"content_policy_violation", "refusal"})
 _CONTEXT_LENGTH = "context_length_exceeded"
+_TOO_LONG = "The conversation is longer than this model can read: shorten the message or choose another model."
 _CONTEXT_LENGTH_TEXT = re.compile(r"context.length.exceeded|maximum context length", re.IGNORECASE)
 _ABOUT_OUR_ACCOUNT = re.compile(r"openrouter\.ai/|sk-or-", re.IGNORECASE)
 
@@ -222,7 +223,9 @@ def _status_of(said: Said) -> int:
 
 
 def _for_users(message: str) -> str:
-    """The provider's words, unless they are about our account or key; empty means the class's own text."""
+    """The provider's words, unless they are about our account or advise what our API does not have."""
+    if _CONTEXT_LENGTH_TEXT.search(message):
+        return _TOO_LONG
     return "" if _ABOUT_OUR_ACCOUNT.search(message) else _one_line(message)
 
 
