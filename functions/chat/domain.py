@@ -13,7 +13,7 @@ HISTORY_BUDGET_BYTES = 16 * 1024
 """How much of the conversation goes along with a new message; part of what a hold must cover."""
 MESSAGE_OVERHEAD_TOKENS = 8
 """An upper bound of what a chat format adds around each message."""
-MAX_HISTORY_MESSAGES = 40
+MAX_HISTORY_MESSAGES = 24
 TITLE_CHARS = 60
 UNTITLED = "New conversation"
 

@@ -95,7 +95,9 @@ def rename_conversation(batch: WriteBatch, uid: str, conversation_id: str, title
 
 
 def recent_messages(uid: str, conversation_id: str, limit: int) -> dict[str, Message]:
-    query = _messages(uid, conversation_id).order_by("created_at", direction=Query.DESCENDING).limit(limit)
+    """The newest messages of all branches. Only what the rules need is read: decoding is most of what this costs."""
+    newest = _messages(uid, conversation_id).order_by("created_at", direction=Query.DESCENDING).limit(limit)
+    query = newest.select(["parent_id", "role", "parts"])
     return {snapshot.id: _tree_node(snapshot.id, _document(snapshot)) for snapshot in _run(query)}
 
 

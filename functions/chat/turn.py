@@ -74,7 +74,7 @@ if TYPE_CHECKING:
 
 HOLD_TTL = timedelta(minutes=15)
 """Longer than any request may take. A turn that outlives its hold all the same is charged as a correction."""
-TAIL_MESSAGES = MAX_HISTORY_MESSAGES + 20
+TAIL_MESSAGES = MAX_HISTORY_MESSAGES + 8
 MAX_ANSWER_BYTES = 900_000
 """What of an answer is kept: a Firestore document takes 1 MiB. The model is stopped there, as by its token limit."""
 _COST_PAUSES_S = (0.7, 1.3)
