@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulator.block import Block, Tenancy, running
+from emulator.cli import change_settings
 from emulator.console import SuiteError
 from emulator.parts import PARTS, STORE_PARTS, ports_of
 
@@ -129,3 +130,16 @@ def test_the_description_of_a_killed_launcher_is_not_taken_for_a_running_suite(t
     (block.folder / "suite.json").write_text(json.dumps({"pid": os.getpid()}))  # the number was given out again
 
     assert running(block) is None
+
+
+def test_a_setting_of_the_product_can_be_given_another_value():
+    block = Block.named("dev")
+    change_settings(block, ["OPENROUTER_BASE_URL=https://models.example/api/v1"])
+    assert block.settings["OPENROUTER_BASE_URL"] == "https://models.example/api/v1"
+    assert block.environment["OPENROUTER_BASE_URL"] == "https://models.example/api/v1"
+
+
+@pytest.mark.parametrize("assignment", ["OPENROUTER_BASE_URL", "UNKNOWN=1", "=", ""])
+def test_a_setting_that_nobody_reads_is_refused(assignment):
+    with pytest.raises(SuiteError, match="OPENROUTER_BASE_URL"):
+        change_settings(Block.named("dev"), [assignment])
