@@ -57,7 +57,7 @@ def main() -> None:
     entry = _wait_for(lambda: _activity_of(user, hosting, answer_stored["id"]), "the activity log")
     print(f"Activity: #{entry['n']} {entry['action']}, hash {entry['hash'][:12]}…, trace {entry['trace_id'][:12]}….")
     counters = _wait_for(lambda: _counted_since(counters_before), "the day's counters")
-    print(f"Analytics today: {counters['turns']} turns, {counters['completion_tokens']} tokens of answers.")
+    print(f"Analytics today: turns {counters['turns']}, tokens of answers {counters['completion_tokens']}.")
     title = _wait_for(lambda: _title(user, hosting, conversation["id"]), "the title")
     print(f"Title, made by a Pub/Sub consumer: {title!r}.")
 

@@ -69,7 +69,7 @@ OPENROUTER = Part(
     settings={"OPENROUTER_BASE_URL": "http://{host}:{openrouter}/api/v1"},
     secrets={"OPENROUTER_API_KEY": "sk-or-v1-local-suite"},
     exports={"CRAFTPILOT_OPENROUTER_URL": "http://{host}:{openrouter}"},
-    pages={"OpenRouter stand-in": "http://{host}:{openrouter}/"},
+    pages={"OpenRouter stand-in": "http://{host}:{openrouter}/_standin/"},
 )
 
 FIREBASE = Part(
