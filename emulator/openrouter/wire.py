@@ -112,7 +112,7 @@ class RequestParser:
         self._searched = 0
         if "transfer-encoding" in request.headers:
             if request.headers["transfer-encoding"].lower() != "chunked":
-                raise WireError(501, "Transfer encoding not implemented")
+                raise WireError(501, "Of all transfer encodings only chunked is understood")
             self._chunked_body = bytearray()
             return True
         length = request.headers.get("content-length", "0")

@@ -101,11 +101,6 @@ def recent_messages(uid: str, conversation_id: str, limit: int) -> dict[str, Mes
     return {snapshot.id: _tree_node(snapshot.id, _document(snapshot)) for snapshot in _run(query)}
 
 
-def find_message(uid: str, conversation_id: str, message_id: str) -> schemas.Message | None:
-    document = _get(_messages(uid, conversation_id).document(message_id))
-    return _message(message_id, document) if document else None
-
-
 def find_node(uid: str, conversation_id: str, message_id: str) -> Message | None:
     document = _get(_messages(uid, conversation_id).document(message_id))
     return _tree_node(message_id, document) if document else None

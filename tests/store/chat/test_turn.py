@@ -180,6 +180,13 @@ def test_a_failure_of_a_whole_answer_leaves_no_half_of_it(user, standin, fault):
     assert response.status_code >= 400
     assert response.json["trace_id"]
     assert user.messages(conversation) == []
+    service.sweep(now=utc_now())
+    [generation] = firestore_client().collection(f"users/{user.uid}/generations").list_documents()
+    record = usage_record(generation.id)
+    assert record["settlement_pending"] is False
+    assert record["cost_pico_usd"] == int(Decimal(str(standin.asked()[-1]["cost"])) * 10**12)
+    assert 1000 * 10**6 - user.balance().available_micro == record["charged_micro"]
+    user.assert_money_is_in_order()
 
 
 def test_a_provider_that_never_answers_is_given_up(user, standin, monkeypatch):
