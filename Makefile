@@ -4,7 +4,7 @@ SUITE := $(PYTHON) -m emulator
 PYTEST := venv/bin/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo setup doctor test unit store suite launcher lint format types check lock openapi clean
+.PHONY: help dev demo setup doctor test unit store suite launcher bench fuzz lint format types check lock openapi clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,7 +24,7 @@ doctor: ## show which Python, Node, Java, Redis and emulators are used
 test: unit store suite launcher ## run every test; runs beside `make dev`
 
 unit: setup ## tests without sockets (half a minute), then those of the stand-in over real ones
-	$(PYTEST) tests/unit --disable-socket --allow-unix-socket -n 2
+	$(PYTEST) tests/unit --disable-socket --allow-unix-socket -n 2 --dist loadfile
 	$(PYTEST) tests/standin
 
 store: setup ## the ledger, the repositories and the security rules on the Firestore emulator
@@ -35,6 +35,13 @@ suite: setup ## the whole suite through its front door, with real client librari
 
 launcher: setup ## starting and stopping the local suite: nothing may be left behind
 	$(PYTEST) tests/launcher
+
+bench: setup ## what the gateway and the limiter cost, measured on this machine
+	$(SUITE) firestore -- venv/bin/python -m tests.load.gateway
+	$(SUITE) firestore -- venv/bin/python -m tests.load.limiter
+
+fuzz: setup ## ask every route new absurd questions (FUZZ_EXAMPLES=1000 make fuzz)
+	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-200} $(SUITE) run --block test -- $(PYTEST) tests/suite/test_fuzz.py
 
 lint: setup ## style, and which package may import which
 	venv/bin/ruff check .

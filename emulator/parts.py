@@ -72,6 +72,31 @@ OPENROUTER = Part(
     pages={"OpenRouter stand-in": "http://{host}:{openrouter}/_standin/"},
 )
 
+STORAGE = Part(
+    name="storage",
+    purpose="Cloud Storage; clients need signed links, as in production",
+    ports={"storage": 9199},
+    command=(
+        "{python}",
+        "-m",
+        "emulator.storage",
+        "--host",
+        "{host}",
+        "--port",
+        "{storage}",
+        "--bucket",
+        "{project}.firebasestorage.app",
+    ),
+    ready=(AnswersHttp("http://{host}:{storage}/"),),
+    settings={
+        "STORAGE_BUCKET": "{project}.firebasestorage.app",
+        # firebase-tools sets it for its own emulator only, which does not run here.
+        "STORAGE_EMULATOR_HOST": "http://{host}:{storage}",
+    },
+    pages={"Cloud Storage": "http://{host}:{storage}"},
+    grace_seconds=0.0,
+)
+
 FIREBASE = Part(
     name="firebase",
     purpose="Hosting, Functions, Auth, Firestore and Pub/Sub emulators",
@@ -136,7 +161,7 @@ SCHEDULER = Part(
     clock=True,
 )
 
-PARTS: tuple[Part, ...] = (REDIS, OPENROUTER, FIREBASE, SCHEDULER)
+PARTS: tuple[Part, ...] = (REDIS, OPENROUTER, STORAGE, FIREBASE, SCHEDULER)
 
 FIRESTORE_ALONE = Part(
     name="firestore",
@@ -150,7 +175,7 @@ FIRESTORE_ALONE = Part(
     grace_seconds=0.0,
 )
 
-STORE_PARTS: tuple[Part, ...] = (REDIS, FIRESTORE_ALONE)
+STORE_PARTS: tuple[Part, ...] = (REDIS, FIRESTORE_ALONE, STORAGE)
 """What tests of repositories and security rules need; up in about two seconds."""
 
 

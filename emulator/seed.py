@@ -12,24 +12,36 @@ from google.api_core.exceptions import AlreadyExists
 from functions.chat import models
 from functions.credits import service as credits
 from functions.credits.domain import MICRO_PER_CREDIT
+from functions.users import service as users
 from shared import startup
 from shared.clients import firebase_app, publisher
 from shared.clock import utc_now
 from shared.events import TOPICS
+from shared.identity import accounts
+from shared.identity.caller import Caller
+from shared.identity.permissions import Role
+from shared.identity.tokens import Person
 from shared.settings import settings
 
 PASSWORD = "craftpilot"  # noqa: S105  # public: the accounts exist in the local suite only
+SEED = Caller(uid="seed", role=Role.ADMIN)
+"""Who appoints the first admin here."""
 
 
 @dataclass(frozen=True)
 class Account:
     name: str
     credits: int
-    role: str | None = None
+    plan: str = "free"
+    role: Role = Role.USER
 
     @property
     def email(self) -> str:
         return f"{self.name}@craftpilot.dev"
+
+    @property
+    def display_name(self) -> str:
+        return self.name.title()
 
     @property
     def uid(self) -> str:
@@ -38,9 +50,9 @@ class Account:
 
 ACCOUNTS = (
     Account("free", credits=500),
-    Account("pro", credits=20_000),
-    Account("enterprise", credits=200_000),
-    Account("admin", credits=20_000, role="admin"),
+    Account("pro", credits=20_000, plan="pro"),
+    Account("enterprise", credits=200_000, plan="enterprise"),
+    Account("admin", credits=20_000, role=Role.ADMIN),
 )
 
 
@@ -71,16 +83,17 @@ def _make_account(account: Account) -> None:
             email=account.email,
             password=PASSWORD,
             email_verified=True,
-            display_name=account.name.title(),
+            display_name=account.display_name,
             app=app,
         )
     except auth.UidAlreadyExistsError:
         print(f"  {account.email} is there already")
-    if account.role:
-        auth.set_custom_user_claims(account.uid, {"role": account.role}, app=app)
-    credits.grant(
-        account.uid, "seed", account.credits * MICRO_PER_CREDIT, source="seed", note="Local suite", now=utc_now()
-    )
+    now = utc_now()
+    person = Person(account.uid, account.email, email_verified=True, display_name=account.display_name)
+    accounts.get_or_open(person, now=now)
+    users.set_plan(account.uid, account.plan, now=now)
+    users.set_role(SEED, account.uid, account.role, reason="An account of the local suite", now=now)
+    credits.grant(account.uid, "seed", account.credits * MICRO_PER_CREDIT, source="seed", note="Local suite", now=now)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
 from importlib import import_module
 from typing import Any
 
+from shared.deployment import FUNCTIONS
 from shared.http.openapi import describe
 from shared.http.routes import Routes
 
-CAPABILITIES = ("system", "chat", "credits", "activity")
+CAPABILITIES = tuple(function.capability for function in FUNCTIONS.values() if function.capability)
 """Capabilities with an HTTP function of the same name."""
 
 

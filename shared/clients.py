@@ -18,8 +18,12 @@ if TYPE_CHECKING:
     import redis
     from google.cloud import firestore
     from google.cloud.pubsub_v1.publisher.client import Client as PublisherClient
+    from google.cloud.storage import Bucket
 
     from shared.openrouter import OpenRouter
+
+AUTH_TIMEOUT_S = 5
+"""Of one request to Firebase Auth, or for its certificates; the SDK's own is two minutes."""
 
 _lock = threading.Lock()
 _made: dict[str, Any] = {}
@@ -84,6 +88,17 @@ def publisher() -> PublisherClient:
     return client
 
 
+def storage_bucket() -> Bucket:
+    """The one bucket of the product. Closed to clients: they get signed links, see `shared.storage`."""
+
+    def make() -> Bucket:
+        from google.cloud import storage
+
+        return storage.Client(project=settings().project_id).bucket(settings().storage_bucket)
+
+    return _once("storage", make)
+
+
 def firebase_app() -> firebase_admin.App:
     """The Admin SDK's app. In the emulator it gets anonymous credentials, for there are no others."""
 
@@ -96,7 +111,9 @@ def firebase_app() -> firebase_admin.App:
             def get_credential(self) -> AnonymousCredentials:
                 return AnonymousCredentials()  # type: ignore[no-untyped-call]  # google-auth leaves it untyped
 
-        options = {"projectId": settings().project_id}
-        return firebase_admin.initialize_app(_Anonymous() if settings().in_emulator else None, options)
+        options = {"projectId": settings().project_id, "httpTimeout": AUTH_TIMEOUT_S}
+        # A name of our own: the SDK of event functions makes the app without a name, with credentials of its own.
+        credential = _Anonymous() if settings().in_emulator else None
+        return firebase_admin.initialize_app(credential, options, name="craftpilot")
 
     return _once("firebase", make)

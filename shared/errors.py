@@ -5,7 +5,8 @@
     │   └── PayloadTooLarge     413
     ├── Unauthenticated         401   no token, or one that does not hold
     ├── InsufficientCredits     402
-    ├── PermissionDenied        403
+    ├── PermissionDenied        403   the role or the key does not allow it, or a form of it was forged
+    │   └── AccountSuspended    403   nothing is allowed until somebody lifts it
     ├── NotFound                404   also what exists but belongs to somebody else
     ├── MethodNotAllowed        405
     ├── Conflict                409
@@ -22,7 +23,7 @@
 Renderers (problem+json, the OpenAI envelope, callable status) live in `shared.http.dialects`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -36,7 +37,9 @@ class FieldError:
 
 
 class AppError(Exception):
-    """An error with a stable code. `fields` name what to mend; `retry_after_s` says when to come back."""
+    """An error with a stable code. `fields` name what to mend; `retry_after_s` says when to come back;
+    `headers` go with the answer.
+    """
 
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
@@ -48,12 +51,14 @@ class AppError(Exception):
         *,
         fields: Sequence[FieldError] = (),
         retry_after_s: int | None = None,
+        headers: Mapping[str, str] | None = None,
         **details: str | int | None,
     ) -> None:
         super().__init__(message or self.title)
         self.message = message or self.title
         self.fields = tuple(fields)
         self.retry_after_s = retry_after_s
+        self.headers = dict(headers or {})
         self.details = {name: value for name, value in details.items() if value is not None}
 
 
@@ -75,6 +80,10 @@ class InsufficientCredits(AppError):
 
 class PermissionDenied(AppError):
     code, status, title = "permission_denied", 403, "Not allowed"
+
+
+class AccountSuspended(PermissionDenied):
+    code, status, title = "account_suspended", 403, "This account is suspended"
 
 
 class NotFound(AppError):

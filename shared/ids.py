@@ -4,6 +4,7 @@ They are random on purpose: Firestore spreads documents by id, and ids that grow
 documents on one server (https://firebase.google.com/docs/firestore/best-practices#document_ids).
 """
 
+import hashlib
 import re
 import secrets
 import string
@@ -16,6 +17,16 @@ _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,127}")
 def new_id(prefix: str) -> str:
     """A new id such as `msg_3kTz…`: 131 bits of chance, safe in URLs and Firestore paths."""
     return f"{prefix}_{''.join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))}"
+
+
+def derived_id(prefix: str, seed: str) -> str:
+    """An id that the seed decides, shaped like one of `new_id`: whoever repeats an operation makes the same thing."""
+    number = int.from_bytes(hashlib.sha256(f"{prefix}\n{seed}".encode()).digest())
+    characters = []
+    for _ in range(_LENGTH):
+        number, index = divmod(number, len(_ALPHABET))
+        characters.append(_ALPHABET[index])
+    return f"{prefix}_{''.join(characters)}"
 
 
 def is_safe_id(value: str) -> bool:

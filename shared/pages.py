@@ -11,11 +11,10 @@ from google.cloud.firestore import Query
 from shared import store
 from shared.errors import FieldError, InvalidRequest
 from shared.ids import can_name_a_document
+from shared.store import READING
 
 if TYPE_CHECKING:
     from google.cloud.firestore import CollectionReference, DocumentSnapshot
-
-READ_TIMEOUT_S = 10.0
 
 
 def page(
@@ -31,7 +30,7 @@ def page(
         moment, document_id = _decode(cursor)
         ordered = ordered.start_after({field: moment, "__name__": document_id})
     with store.translated_errors():
-        found = list(ordered.limit(limit + 1).get(timeout=READ_TIMEOUT_S))
+        found = list(ordered.limit(limit + 1).get(**READING))
     if len(found) <= limit:
         return found, None
     last = found[limit - 1]

@@ -7,11 +7,21 @@ environment. Nothing else reads `os.environ`, except `shared.startup` and `main`
 import json
 import os
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import cache
 
-from firebase_functions.params import IntParam, SecretParam, StringParam
+from firebase_functions.params import IntParam, SecretParam, SelectInput, SelectOption, StringParam
 
 REGION = "us-central1"
+
+
+class AppCheck(StrEnum):
+    """What is asked of apps: nothing, that what they send holds, or that they send it."""
+
+    OFF = "off"
+    VERIFY = "verify"
+    REQUIRED = "required"
+
 
 OPENROUTER_API_KEY = SecretParam("OPENROUTER_API_KEY", label="The OpenRouter key that pays for every model call")
 
@@ -25,6 +35,25 @@ _ALLOWED_ORIGINS = StringParam(
 _CREDIT_MARKUP_PERCENT = IntParam(
     "CREDIT_MARKUP_PERCENT", default=20, description="What is added to the provider's price, in percent"
 )
+_STORAGE_BUCKET = StringParam(
+    "STORAGE_BUCKET",
+    default="",
+    description="The Cloud Storage bucket for avatars and exports; empty: PROJECT.firebasestorage.app",
+)
+_APP_CHECK = StringParam(
+    "APP_CHECK",
+    default=AppCheck.VERIFY.value,
+    description="Firebase App Check: off, verify (what an app sends must hold) or required (every app must send it)",
+    input=SelectInput([SelectOption(option.value) for option in AppCheck]),
+)
+_TRUSTED_PROXIES = IntParam(
+    "TRUSTED_PROXIES",
+    default=1,
+    description="How many proxies in front append to X-Forwarded-For; the address they name is the one that is limited",
+)
+CHAT_MIN_INSTANCES = IntParam(
+    "CHAT_MIN_INSTANCES", default=0, description="Instances of the chat function that stay warm, at a price"
+)
 
 
 @dataclass(frozen=True)
@@ -33,10 +62,15 @@ class Settings:
 
     project_id: str
     in_emulator: bool
+    revision: str
+    """The deployed revision of this function, as the platform names it."""
     openrouter_base_url: str
     redis_url: str
     allowed_origins: frozenset[str]
     credit_markup_percent: int
+    storage_bucket: str
+    app_check: AppCheck
+    trusted_proxies: int
     openrouter_api_key: str = field(repr=False)
 
 
@@ -48,10 +82,14 @@ def settings() -> Settings:
     return Settings(
         project_id=project_id,
         in_emulator=in_emulator,
+        revision=os.environ.get("K_REVISION", "local"),
         openrouter_base_url=_OPENROUTER_BASE_URL.value.rstrip("/"),
         redis_url=_REDIS_URL.value,
         allowed_origins=frozenset(origins | {f"https://{project_id}.web.app", f"https://{project_id}.firebaseapp.com"}),
         credit_markup_percent=_CREDIT_MARKUP_PERCENT.value,
+        storage_bucket=_STORAGE_BUCKET.value or f"{project_id}.firebasestorage.app",
+        app_check=AppCheck(_APP_CHECK.value),
+        trusted_proxies=_TRUSTED_PROXIES.value,
         openrouter_api_key=OPENROUTER_API_KEY.value,
     )
 

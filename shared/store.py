@@ -9,20 +9,34 @@ from __future__ import annotations
 import random
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from google.api_core import exceptions as google_errors
+from google.api_core.retry import Retry, if_exception_type
 
 from shared.clients import firestore_client
 from shared.errors import Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from google.cloud.firestore import WriteBatch
     from google.cloud.firestore_v1.types import WriteResult
 
-COMMIT_TIMEOUT_S = 10.0
+_PATIENCE_S = 10.0
+
+
+def _patience(*retried: type[Exception]) -> dict[str, Any]:
+    """How long a call may take with its repetitions: the library's own go on for minutes, `timeout` is for each one."""
+    retry = Retry(predicate=if_exception_type(*retried), initial=0.1, maximum=1.0, timeout=_PATIENCE_S)
+    return {"timeout": _PATIENCE_S, "retry": retry}
+
+
+READING: Mapping[str, Any] = _patience(
+    google_errors.ServiceUnavailable, google_errors.InternalServerError, google_errors.TooManyRequests
+)
+"""What every read is called with."""
+_COMMITTING: Mapping[str, Any] = _patience(google_errors.ServiceUnavailable, google_errors.TooManyRequests)
 COMMIT_ATTEMPTS = 6
 CONTENTION_PAUSE_S = 0.05
 
@@ -51,10 +65,10 @@ def commit(batch: WriteBatch) -> Sequence[WriteResult]:
     with translated_errors():
         for attempt in range(1, COMMIT_ATTEMPTS):
             try:
-                return batch.commit(timeout=COMMIT_TIMEOUT_S)
+                return batch.commit(**_COMMITTING)
             except google_errors.Aborted:
                 time.sleep(random.uniform(0, CONTENTION_PAUSE_S * attempt))  # noqa: S311  # spreads the contenders
-        return batch.commit(timeout=COMMIT_TIMEOUT_S)
+        return batch.commit(**_COMMITTING)
 
 
 @contextmanager

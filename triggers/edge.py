@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from shared import log
+from shared import log, presence
 from shared.trace import new_trace, set_trace
 
 
@@ -19,7 +19,9 @@ def edge(name: str) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
                 handle(fired)
             except Exception as error:
                 log.error("trigger failed", cause=error, function=name)
+                presence.note(failed=True)
                 raise
+            presence.note(failed=False)
 
         handled.__name__ = name
         return handled

@@ -11,8 +11,8 @@ from functions.analytics import service as analytics
 from shared import log
 from shared.clients import publisher
 from shared.clock import utc_now
+from shared.deployment import arguments_of
 from shared.events import Event
-from shared.options import OPTIONS
 from shared.settings import settings
 from shared.trace import continue_trace, set_trace
 from triggers.edge import edge
@@ -40,7 +40,7 @@ def _publish(event: Event) -> None:
     publisher().publish(topic, data, **attributes).result(timeout=_PUBLISH_TIMEOUT_S)
 
 
-on_event_created: Any = on_document_created(document="events/{event_id}", **OPTIONS["on_event_created"].as_arguments())(
+on_event_created: Any = on_document_created(document="events/{event_id}", **arguments_of("on_event_created"))(
     _on_event_created
 )
 # The SDK has no `retry` for Firestore triggers (firebase/firebase-functions-python#165); without it a failure is lost.

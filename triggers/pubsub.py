@@ -11,8 +11,8 @@ from functions.chat import service as chat
 from functions.chat.events import MessageCompleted
 from shared import log
 from shared.clock import utc_now
+from shared.deployment import arguments_of
 from shared.events import Event
-from shared.options import OPTIONS
 from shared.trace import continue_trace, set_trace
 from triggers.edge import edge
 
@@ -32,6 +32,4 @@ def _on_chat_event(fired: Any) -> None:
     log.info("message", topic="chat-events", event_type=event.type, event_id=event.id)
 
 
-on_chat_event = on_message_published(topic="chat-events", retry=True, **OPTIONS["on_chat_event"].as_arguments())(
-    _on_chat_event
-)
+on_chat_event = on_message_published(topic="chat-events", retry=True, **arguments_of("on_chat_event"))(_on_chat_event)

@@ -9,9 +9,10 @@ from firebase_functions.scheduler_fn import on_schedule
 from functions.chat import models
 from functions.chat import service as chat
 from functions.credits import service as credits
+from functions.privacy import service as privacy
 from shared import log
 from shared.clock import utc_now
-from shared.options import OPTIONS
+from shared.deployment import arguments_of
 from shared.settings import OPENROUTER_API_KEY
 from triggers.edge import edge
 
@@ -28,8 +29,17 @@ def _sync_models(_: Any) -> None:
     log.info("models", offered=models.sync())
 
 
-sweep = on_schedule(schedule="every 1 minutes", secrets=[OPENROUTER_API_KEY], **OPTIONS["sweep"].as_arguments())(_sweep)
+@edge("resume_privacy_jobs")
+def _resume_privacy_jobs(_: Any) -> None:
+    log.info("privacy jobs", **privacy.sweep(now=utc_now()))
 
-sync_models = on_schedule(
-    schedule="every 1 hours", secrets=[OPENROUTER_API_KEY], **OPTIONS["sync_models"].as_arguments()
-)(_sync_models)
+
+sweep = on_schedule(schedule="every 1 minutes", secrets=[OPENROUTER_API_KEY], **arguments_of("sweep"))(_sweep)
+
+sync_models = on_schedule(schedule="every 1 hours", secrets=[OPENROUTER_API_KEY], **arguments_of("sync_models"))(
+    _sync_models
+)
+
+resume_privacy_jobs = on_schedule(schedule="every 1 minutes", **arguments_of("resume_privacy_jobs"))(
+    _resume_privacy_jobs
+)

@@ -14,12 +14,14 @@ class ActivityQuery(BaseModel):
 class ActivityEntry(BaseModel):
     n: int = Field(description="Counts from 1 per user, without gaps.")
     action: str
-    subject: str
-    details: dict[str, Any]
+    subject: str | None = Field(description="What it happened to; null, like details and salt, once it is erased.")
+    details: dict[str, Any] | None
+    salt: str | None
     occurred_at: datetime
     trace_id: str
     hash: str
     previous_hash: str
+    personal_hash: str = Field(description="SHA-256 of the salt and the canonical JSON of subject and details.")
 
 
 class ActivityPage(BaseModel):

@@ -7,28 +7,42 @@ The SDK for Python has no streaming callables; the protocol is spoken by hand ov
 from typing import Any
 
 from functions.chat import schemas, service
-from functions.chat.http import as_question
+from functions.chat.http import as_question, whole_answer
 from functions.chat.renderers import CallableFrames, RenderedTurn
 from shared.clock import utc_now
 from shared.http.dialects import Callable
 from shared.http.function import http_function
-from shared.http.routes import Call, Routes, Stream, Who
+from shared.http.routes import Call, Routes, Stream
+from shared.identity.permissions import Permission
+from shared.limits.policies import LimitClass
 from shared.settings import OPENROUTER_API_KEY
 
 routes = Routes("chat_send")
 
 
-@routes.post("/", who=Who.SIGNED_IN, body=schemas.ChatSend, answer=schemas.TurnAnswer)
+@routes.post(
+    "/", who=Permission.CHAT_WRITE, body=schemas.ChatSend, answer=schemas.TurnAnswer, limit=LimitClass.GENERATE
+)
 def send(call: Call[schemas.ChatSend, Any]) -> schemas.TurnAnswer | Stream:
     """Ask in a conversation, or in a new one when none is named."""
     uid = call.caller.uid
-    conversation_id = call.body.conversation_id or service.create_conversation(uid, None, now=call.now).id
+    conversation_id = call.body.conversation_id
+    if conversation_id is None:
+        conversation_id = service.create_conversation(uid, call.new_id("conv"), None, now=call.now).id
     question = as_question(call.body)
-    turn = service.ask(uid, conversation_id, question, clock=utc_now, keep_partial=call.wants_stream)
+    turn = service.ask(
+        uid,
+        conversation_id,
+        question,
+        generation_id=call.new_id("gen"),
+        clock=utc_now,
+        keep_partial=call.wants_stream,
+        caller=call.caller,
+    )
     if not call.wants_stream:
-        return turn.answer()
+        return whole_answer(turn, call)
     rendered = RenderedTurn(turn, CallableFrames(turn))
-    return Stream(rendered, headers=CallableFrames.headers, failure=lambda: turn.failure)
+    return Stream(rendered, headers=CallableFrames.headers, failure=lambda: turn.failure, tokens=lambda: turn.tokens)
 
 
 chat_send = http_function("chat_send", routes, dialect=Callable(), secrets=[OPENROUTER_API_KEY])

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from functions.access import service as access
 from functions.chat import repository, schemas
 from functions.chat.domain import Generation, Outcome, Status, TokenUsage
 from functions.chat.events import GenerationFailed, GenerationSettled, MessageCompleted
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from functions.credits.service import Hold
 
+KEY_BUDGET = "key_budget_id"
+"""Where a hold's `ref` names the API key that its turn was asked with."""
 NO_COST = TokenUsage(prompt_tokens=0, completion_tokens=0, reasoning_tokens=0, cached_tokens=0, cost_pico_usd=0)
 _ENDED_UNPAID = {"expired", "released"}
 _COMMIT_PAUSES_S = (0.2, 0.6, 1.5)
@@ -246,6 +249,9 @@ def _commit_patiently(make: Callable[[], WriteBatch]) -> None:
 def _pay(batch: WriteBatch, hold: Hold, usage: TokenUsage, now: datetime) -> None:
     """Add the end of the hold to the batch; of one that ended before the cost was known, the cost as a correction."""
     charged_micro = charge_for(usage)
+    key_budget_id = hold.ref.get(KEY_BUDGET)
+    if key_budget_id and charged_micro:
+        access.add_key_spending(batch, uid=hold.uid, budget_id=key_budget_id, micro=charged_micro, now=now)
     if hold.state == "open" and charged_micro:
         credits.settle_into(batch, hold, charged_micro, now=now)
     elif hold.state == "open":

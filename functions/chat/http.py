@@ -10,11 +10,14 @@ from functions.chat.domain import DEFAULT_MODEL, Question
 from functions.chat.renderers import RenderedTurn, UiMessageStream
 from shared.clock import utc_now
 from shared.http.function import http_function
-from shared.http.routes import Call, Routes, Stream, Who
+from shared.http.routes import Call, Routes, Stream
+from shared.identity.permissions import Permission
+from shared.limits.policies import LimitClass
 from shared.settings import OPENROUTER_API_KEY
 
 if TYPE_CHECKING:
     from functions.chat.domain import Generation, Model
+    from functions.chat.turn import Turn
 
 UI_STREAM = "An AI SDK UI message stream, v1."
 _PER_MILLION = Decimal(10**6)
@@ -22,7 +25,7 @@ _PER_MILLION = Decimal(10**6)
 routes = Routes("chat")
 
 
-@routes.get("/api/v1/models", who=Who.SIGNED_IN, answer=schemas.ModelList)
+@routes.get("/api/v1/models", who=Permission.MODELS_READ, answer=schemas.ModelList)
 def list_models(call: Call[Any, Any]) -> schemas.ModelList:  # noqa: ARG001  # every handler takes the call
     """The models that may be asked, with their prices before the mark-up."""
     return schemas.ModelList(items=[_model_view(model) for model in models.list_models()], default=DEFAULT_MODEL)
@@ -30,24 +33,24 @@ def list_models(call: Call[Any, Any]) -> schemas.ModelList:  # noqa: ARG001  # e
 
 @routes.post(
     "/api/v1/conversations",
-    who=Who.SIGNED_IN,
+    who=Permission.CHAT_WRITE,
     body=schemas.CreateConversation,
     answer=schemas.Conversation,
     status=201,
 )
 def create_conversation(call: Call[schemas.CreateConversation, Any]) -> schemas.Conversation:
     """Begin a conversation."""
-    return service.create_conversation(call.caller.uid, call.body.title, now=call.now)
+    return service.create_conversation(call.caller.uid, call.new_id("conv"), call.body.title, now=call.now)
 
 
-@routes.get("/api/v1/conversations", who=Who.SIGNED_IN, query=schemas.PageQuery, answer=schemas.ConversationPage)
+@routes.get("/api/v1/conversations", who=Permission.CHAT_READ, query=schemas.PageQuery, answer=schemas.ConversationPage)
 def list_conversations(call: Call[Any, schemas.PageQuery]) -> schemas.ConversationPage:
     """The caller's conversations, those with the newest messages first."""
     items, next_cursor = repository.list_conversations(call.caller.uid, call.query.limit, call.query.cursor)
     return schemas.ConversationPage(items=items, next_cursor=next_cursor)
 
 
-@routes.get("/api/v1/conversations/{conversation_id}", who=Who.SIGNED_IN, answer=schemas.Conversation)
+@routes.get("/api/v1/conversations/{conversation_id}", who=Permission.CHAT_READ, answer=schemas.Conversation)
 def get_conversation(call: Call[Any, Any]) -> schemas.Conversation:
     """One conversation."""
     return service.get_conversation(call.caller.uid, call.path["conversation_id"])
@@ -55,7 +58,7 @@ def get_conversation(call: Call[Any, Any]) -> schemas.Conversation:
 
 @routes.get(
     "/api/v1/conversations/{conversation_id}/messages",
-    who=Who.SIGNED_IN,
+    who=Permission.CHAT_READ,
     query=schemas.PageQuery,
     answer=schemas.MessagePage,
 )
@@ -66,10 +69,11 @@ def list_messages(call: Call[Any, schemas.PageQuery]) -> schemas.MessagePage:
 
 @routes.post(
     "/api/v1/conversations/{conversation_id}/messages",
-    who=Who.SIGNED_IN,
+    who=Permission.CHAT_WRITE,
     body=schemas.SendMessage,
     answer=schemas.TurnAnswer,
     streams=UI_STREAM,
+    limit=LimitClass.GENERATE,
 )
 def post_message(call: Call[schemas.SendMessage, Any]) -> schemas.TurnAnswer | Stream:
     """Ask, and get the answer.
@@ -83,16 +87,18 @@ def post_message(call: Call[schemas.SendMessage, Any]) -> schemas.TurnAnswer | S
         call.caller.uid,
         call.path["conversation_id"],
         as_question(call.body),
+        generation_id=call.new_id("gen"),
         clock=utc_now,
         keep_partial=call.body.stream,
+        caller=call.caller,
     )
     if not call.body.stream:
-        return turn.answer()
+        return whole_answer(turn, call)
     rendered = RenderedTurn(turn, UiMessageStream())
-    return Stream(rendered, headers=UiMessageStream.headers, failure=lambda: turn.failure)
+    return Stream(rendered, headers=UiMessageStream.headers, failure=lambda: turn.failure, tokens=lambda: turn.tokens)
 
 
-@routes.get("/api/v1/generations/{generation_id}", who=Who.SIGNED_IN, answer=schemas.Generation)
+@routes.get("/api/v1/generations/{generation_id}", who=Permission.CHAT_READ, answer=schemas.Generation)
 def get_generation(call: Call[Any, Any]) -> schemas.Generation:
     """Where a generation stands."""
     return _generation_view(service.get_generation(call.caller.uid, call.path["generation_id"]))
@@ -100,7 +106,7 @@ def get_generation(call: Call[Any, Any]) -> schemas.Generation:
 
 @routes.get(
     "/api/v1/generations/{generation_id}/events",
-    who=Who.SIGNED_IN,
+    who=Permission.CHAT_READ,
     query=schemas.EventsQuery,
     answer=schemas.GenerationEvents,
     streams=UI_STREAM,
@@ -117,10 +123,18 @@ def read_events(call: Call[Any, schemas.EventsQuery]) -> schemas.GenerationEvent
     return service.read_events(uid, generation_id, after=call.query.after, wait_s=call.query.wait_s)
 
 
-@routes.post("/api/v1/generations/{generation_id}/stop", who=Who.SIGNED_IN, answer=schemas.StopAnswer)
+@routes.post("/api/v1/generations/{generation_id}/stop", who=Permission.CHAT_WRITE, answer=schemas.StopAnswer)
 def stop_generation(call: Call[Any, Any]) -> schemas.StopAnswer:
     """Stop a generation. What was written by then is kept and paid for."""
     return service.stop(call.caller.uid, call.path["generation_id"])
+
+
+def whole_answer(turn: Turn, call: Call[Any, Any]) -> schemas.TurnAnswer:
+    """The turn in one piece; its tokens count also when the model failed."""
+    try:
+        return turn.answer()
+    finally:
+        call.charge_tokens(turn.tokens)
 
 
 def as_question(body: schemas.Ask) -> Question:

@@ -17,7 +17,8 @@ from functions.chat import schemas
 from functions.chat.domain import UNTITLED, Generation, Message, Model, Outcome, Status, TokenUsage
 from shared import store
 from shared.clients import firestore_client
-from shared.pages import READ_TIMEOUT_S, page
+from shared.pages import page
+from shared.store import READING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,13 +47,13 @@ def _generation(uid: str, generation_id: str) -> DocumentReference:
 
 def _get(reference: DocumentReference) -> dict[str, Any] | None:
     with store.translated_errors():
-        snapshot = reference.get(timeout=READ_TIMEOUT_S)
+        snapshot = reference.get(**READING)
     return snapshot.to_dict() if snapshot.exists else None
 
 
 def _run(query: Query) -> list[DocumentSnapshot[Any]]:
     with store.translated_errors():
-        return list(query.get(timeout=READ_TIMEOUT_S))
+        return list(query.get(**READING))
 
 
 # Conversations
@@ -104,6 +105,11 @@ def recent_messages(uid: str, conversation_id: str, limit: int) -> dict[str, Mes
 def find_node(uid: str, conversation_id: str, message_id: str) -> Message | None:
     document = _get(_messages(uid, conversation_id).document(message_id))
     return _tree_node(message_id, document) if document else None
+
+
+def find_message(uid: str, conversation_id: str, message_id: str) -> schemas.Message | None:
+    document = _get(_messages(uid, conversation_id).document(message_id))
+    return _message(message_id, document) if document else None
 
 
 def list_messages(
@@ -189,6 +195,12 @@ def list_running(started_before: datetime, limit: int) -> list[Generation]:
         .limit(limit)
     )
     return [_to_generation(snapshot.id, _document(snapshot)) for snapshot in _run(query)]
+
+
+def has_running(uid: str) -> bool:
+    """Whether a generation of the user has not ended."""
+    running = _user(uid).collection("generations").where(filter=FieldFilter("status", "==", Status.RUNNING.value))
+    return bool(_run(running.select([]).limit(1)))
 
 
 def list_unsettled(limit: int) -> list[Generation]:

@@ -93,6 +93,11 @@ class ChatSend(Ask):
     """What the callable `chat_send` takes: without `conversation_id` it begins a conversation."""
 
     conversation_id: Id | None = None
+    idempotency_key: Annotated[str, Field(min_length=1, max_length=255)] | None = Field(
+        default=None,
+        description="As the header `Idempotency-Key`, which the SDKs of callables cannot set: sent again with the same "
+        "key, the question is asked and paid once.",
+    )
 
 
 class PageQuery(BaseModel):

@@ -7,14 +7,15 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from functions.chat import ending, generation_log, repository, schemas
+from functions.access import service as access
+from functions.chat import ending, generation_log, models, repository, schemas
 from functions.chat.domain import UNTITLED, Generation, Outcome, Question, Status, title_from
 from functions.chat.events import ConversationCreated
-from functions.chat.turn import Turn, begin
+from functions.chat.turn import AlreadyBegun, RetoldTurn, Turn, begin
 from functions.credits import service as credits
 from shared import events, log, store
-from shared.errors import Gone, NotFound
-from shared.ids import new_id
+from shared.errors import AppError, Conflict, Gone, NotFound, UpstreamError
+from shared.ids import derived_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from functions.chat.renderers import Renderer
     from functions.credits.service import Hold
     from shared.clock import Clock
+    from shared.identity.caller import Caller
 
 SILENT_FOR = timedelta(seconds=15)
 """A generation younger than this may still be opening its log."""
@@ -34,17 +36,24 @@ COST_PATIENCE = timedelta(minutes=15)
 SWEEP_LIMIT = 100
 SWEEP_TIME_S = 120.0
 """A sweep that takes longer leaves the rest to the next one."""
+BUSY_RETRY_AFTER_S, LOST_RETRY_AFTER_S = 2, 15
+"""When an answer that somebody makes may be there, and one that nobody makes any more: the sweep comes every minute."""
+ASKED_AT_MOST = 4
+"""How often one request asks the model when every attempt so far broke off and left nothing."""
 _POLL_S = 0.1
 _LATE_COST_PAUSES_S = (0.0,)
 
 
-def create_conversation(uid: str, title: str | None, *, now: datetime) -> schemas.Conversation:
-    conversation_id = new_id("conv")
+def create_conversation(uid: str, conversation_id: str, title: str | None, *, now: datetime) -> schemas.Conversation:
+    """A new conversation; the one that is there when the same request made it before."""
     batch = store.new_batch()
     repository.create_conversation(batch, uid, conversation_id, title, now)
     payload = ConversationCreated(conversation_id=conversation_id)
     events.record(batch, payload, uid=uid, subject=f"conversations/{conversation_id}", at=now)
-    store.commit(batch)
+    try:
+        store.commit(batch)
+    except store.AlreadyExists:
+        return get_conversation(uid, conversation_id)
     return schemas.Conversation(
         id=conversation_id,
         title=title or UNTITLED,
@@ -69,14 +78,78 @@ def list_messages(uid: str, conversation_id: str, limit: int, cursor: str | None
     return schemas.MessagePage(items=items, next_cursor=next_cursor)
 
 
-def ask(uid: str, conversation_id: str, question: Question, *, clock: Clock, keep_partial: bool) -> Turn:
+def ask(
+    uid: str,
+    conversation_id: str,
+    question: Question,
+    *,
+    clock: Clock,
+    keep_partial: bool,
+    generation_id: str | None = None,
+    caller: Caller | None = None,
+) -> Turn:
     """A turn whose model has begun to answer. Iterate it, or take its `answer()`.
 
+    `generation_id` is the same when the same request comes again: what an earlier attempt made is told again, neither
+    asked nor paid for a second time; when nothing of it was kept, the model is asked anew. Raises Conflict while an
+    earlier attempt is under way.
+
     `keep_partial`: whether what a failing model wrote stays in the conversation; it does when the client saw it.
+
+    `caller`: who asks; with an API key its models and its monthly limit hold, and what the turn costs counts for it.
     """
-    turn = begin(uid, conversation_id, question, clock=clock, keep_partial=keep_partial)
-    turn.connect()
-    return turn
+    key = caller.key if caller else None
+    if caller and key:
+        _check_key(caller, question, generation_id, clock())
+    for _ in range(ASKED_AT_MOST):
+        try:
+            turn = begin(
+                uid,
+                conversation_id,
+                question,
+                clock=clock,
+                keep_partial=keep_partial,
+                generation_id=generation_id,
+                key_budget_id=key.budget_id if key else None,
+            )
+        except AlreadyBegun as earlier:
+            generation = repository.find_generation(uid, earlier.generation_id)
+            if generation is not None and (retold := _find_retold(generation)):
+                return retold
+            # It broke off and left nothing, or its hold was refused: this attempt gets an id of its own.
+            generation_id = derived_id("gen", earlier.generation_id)
+        else:
+            turn.connect()
+            return turn
+    raise UpstreamError("Every attempt at this answer broke off; ask again under a new key.")
+
+
+def _check_key(caller: Caller, question: Question, generation_id: str | None, now: datetime) -> None:
+    """What was begun with the key before may be told again, whatever the key may do by now."""
+    try:
+        access.check_key(caller, models.get_model(question.model).slug, now=now)
+    except AppError:
+        if generation_id is None or repository.find_generation(caller.uid, generation_id) is None:
+            raise
+
+
+def _find_retold(generation: Generation) -> RetoldTurn | None:
+    """The turn of an earlier attempt; None when nothing of it was kept. Raises Conflict while it has not ended."""
+    if generation.status is Status.RUNNING:
+        raise _still_made(generation)
+    uid, conversation_id = generation.uid, generation.conversation_id
+    user_message = repository.find_message(uid, conversation_id, generation.user_message_id)
+    message = repository.find_message(uid, conversation_id, generation.message_id)
+    return RetoldTurn(generation, user_message, message) if user_message and message else None
+
+
+def _still_made(generation: Generation) -> Conflict:
+    snapshot = generation_log.read(generation.id)
+    if snapshot is not None and snapshot.alive:
+        text, retry_after_s = "This answer is still being made; its events can be read.", BUSY_RETRY_AFTER_S
+    else:
+        text, retry_after_s = "This answer was interrupted and is being recovered.", LOST_RETRY_AFTER_S
+    return Conflict(text, retry_after_s=retry_after_s, reason="still_running", generation_id=generation.id)
 
 
 def title_conversation(event: events.Event, *, now: datetime) -> None:

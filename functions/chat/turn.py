@@ -33,19 +33,24 @@ from functions.chat.domain import (
 )
 from functions.chat.generation_log import Append, Event, GenerationLog
 from functions.chat.schemas import Conversation, TurnAnswer
+from functions.chat.schemas import Message as StoredMessage
 from functions.credits import service as credits
 from shared import log, store
 from shared.clients import openrouter
+from shared.deployment import FUNCTIONS
 from shared.errors import (
     AppError,
+    Conflict,
     FieldError,
     InsufficientCredits,
     InternalError,
     InvalidRequest,
     NotFound,
     Unavailable,
+    UpstreamBusy,
     UpstreamError,
     UpstreamRejected,
+    UpstreamTimeout,
 )
 from shared.ids import new_id
 from shared.openrouter import (
@@ -57,8 +62,8 @@ from shared.openrouter import (
     TextDelta,
     UpstreamFailedMidStream,
     Usage,
+    asking,
 )
-from shared.options import OPTIONS
 from shared.settings import settings
 from shared.trace import current_trace, set_trace
 
@@ -71,6 +76,7 @@ if TYPE_CHECKING:
 
     from functions.credits.service import Hold
     from shared.clock import Clock
+    from shared.openrouter.asking import Attempt
 
 HOLD_TTL = timedelta(minutes=15)
 """Longer than any request may take. A turn that outlives its hold all the same is charged as a correction."""
@@ -90,16 +96,33 @@ class _Context:
     first_turn: bool
 
 
-def begin(uid: str, conversation_id: str, question: Question, *, clock: Clock, keep_partial: bool) -> Turn:
+class AlreadyBegun(Exception):
+    """There is a generation with this id: an earlier attempt at the same request began it."""
+
+    def __init__(self, generation_id: str) -> None:
+        super().__init__(generation_id)
+        self.generation_id = generation_id
+
+
+def begin(
+    uid: str,
+    conversation_id: str,
+    question: Question,
+    *,
+    clock: Clock,
+    keep_partial: bool,
+    generation_id: str | None = None,
+    key_budget_id: str | None = None,
+) -> Turn:
     """Hold the credits and read the conversation, both at once.
 
     Raises NotFound for a conversation that is not this user's, InvalidRequest for an unknown model or parent,
-    InsufficientCredits; in each case nothing is held and nothing is written.
+    InsufficientCredits, and AlreadyBegun; in each case nothing is held and nothing is written.
     """
     model = models.get_model(question.model)
     max_tokens = answer_tokens(model, question.max_tokens)
     generation = Generation(
-        id=new_id("gen"),
+        id=generation_id or new_id("gen"),
         uid=uid,
         conversation_id=conversation_id,
         message_id=new_id("msg"),
@@ -111,7 +134,7 @@ def begin(uid: str, conversation_id: str, question: Question, *, clock: Clock, k
     )
     conversation_read = _pool().submit(repository.find_conversation, uid, conversation_id)
     tail_read = _pool().submit(repository.recent_messages, uid, conversation_id, TAIL_MESSAGES)
-    hold, refusal = _hold(generation, model, question, max_tokens)
+    hold, refusal = _hold(generation, model, question, max_tokens, key_budget_id)
     try:
         conversation = conversation_read.result()
         if conversation is None:
@@ -129,7 +152,7 @@ def begin(uid: str, conversation_id: str, question: Question, *, clock: Clock, k
 
 
 def _hold(
-    generation: Generation, model: Model, question: Question, max_tokens: int
+    generation: Generation, model: Model, question: Question, max_tokens: int, key_budget_id: str | None
 ) -> tuple[Hold | None, InsufficientCredits | NotFound | None]:
     highest = highest_cost_pico_usd(model, question=question.text, max_answer_tokens=max_tokens)
     # A free model holds the smallest amount: every turn has a hold, and an account in debt gets none.
@@ -145,16 +168,27 @@ def _hold(
             generation.id,
             amount_micro,
             purpose="chat",
-            ref={"generation_id": generation.id, "conversation_id": generation.conversation_id},
+            ref={
+                "generation_id": generation.id,
+                "conversation_id": generation.conversation_id,
+                **({ending.KEY_BUDGET: key_budget_id} if key_budget_id else {}),
+            },
             ttl=HOLD_TTL,
             now=generation.started_at,
             also=also,
             undo=lambda batch: repository.forget_generation(batch, generation),
         )
     except InsufficientCredits as refusal:
+        refused = credits.find_hold(generation.uid, generation.id)
+        if refused is not None and refused.created_at != generation.started_at:
+            raise AlreadyBegun(generation.id) from refusal
         return None, refusal
     except store.StaleWrite:
         return None, NotFound("There is no such conversation.")
+    except Conflict as error:  # the hold has ended since, or the model's price has changed
+        raise AlreadyBegun(generation.id) from error
+    if hold.created_at != generation.started_at:
+        raise AlreadyBegun(generation.id)
     return hold, None
 
 
@@ -208,23 +242,26 @@ class Turn:
         self._cancellation = Cancellation()
         self._trace = current_trace()
         self._upstream: ChatStream | None = None
+        self._attempt: Attempt | None = None
         self._batches = self._produce()
         self.error: AppError | None = None
         self.ended: ending.Ended | None = None
 
     def connect(self) -> None:
-        """Ask the model. Raises UpstreamError before anything was said; the turn has then ended and kept nothing.
+        """Ask the model, again when that may help, unless its circuit is open.
 
+        Raises UpstreamError before anything was said; the turn has then ended and kept nothing. An attempt that is
+        followed by another gave no id and has no price, so a turn has one cost to settle: that of its last attempt.
         From here to its end the turn is watched: it says that it lives, and hears when it shall stop.
         """
         self._log.open()
         watch.watch(self.generation.id, self._cancellation.cancel)
         try:
-            self._upstream = openrouter().stream_chat(
-                self._upstream_body(),
-                traceparent=self._trace.traceparent,
-                user=log.uid_hash(self.generation.uid),
+            self._upstream, self._attempt = asking.ask(
+                self.generation.model,
+                self._stream_chat,
                 cancellation=self._cancellation,
+                insist=self._question.model is None and models.all_for_anyone_fail(),
             )
         except StreamCancelled:
             self._status = Status.STOPPED
@@ -268,9 +305,23 @@ class Turn:
         )
 
     @property
+    def tokens(self) -> int:
+        """What it took of the limit on tokens, once it has ended and as far as that is known."""
+        usage = self.ended.usage if self.ended else None
+        return usage.prompt_tokens + usage.completion_tokens if usage else 0
+
+    @property
     def failure(self) -> AppError | None:
         """What the model failed with, if it did."""
         return _reason(self.error) if self.error else None
+
+    def _stream_chat(self) -> ChatStream:
+        return openrouter().stream_chat(
+            self._upstream_body(),
+            traceparent=self._trace.traceparent,
+            user=log.uid_hash(self.generation.uid),
+            cancellation=self._cancellation,
+        )
 
     def _upstream_body(self) -> dict[str, Any]:
         messages = [{"role": message.role, "content": message.text} for message in self._context.history]
@@ -304,6 +355,8 @@ class Turn:
                 if appended is Append.FENCED:
                     self._fenced = True
                     return
+                if batch and self._attempt is not None:
+                    self._attempt.answering()
                 if batch:
                     yield batch
                 if self._full:
@@ -320,6 +373,18 @@ class Turn:
             self._status, self.error = Status.FAILED, InternalError()
         finally:
             upstream.close()
+            self._end_attempt()
+
+    def _end_attempt(self) -> None:
+        """Tell the circuit breakers how the model did, which is not always how the turn did."""
+        if self._attempt is None:
+            return
+        if isinstance(self.error, UpstreamError):
+            self._attempt.failed(self.error)
+        elif self._status is Status.COMPLETED and not self._fenced:
+            self._attempt.succeeded()
+        else:
+            self._attempt.dropped()
 
     def _last_event(self) -> Event:
         """End the turn; when that fails the log stays open, and a sweep ends the turn with what it holds."""
@@ -430,6 +495,43 @@ class Turn:
         return {"code": _reason(error).code, "message": error.message, "trace_id": self._trace.trace_id}
 
 
+class RetoldTurn(Turn):
+    """A turn that an earlier attempt at the same request made and ended, told again from what is stored.
+
+    Its events are fewer than the first time: each kind of text comes in one piece.
+    """
+
+    def __init__(self, generation: Generation, user_message: StoredMessage, message: StoredMessage) -> None:
+        assert message.credits is not None, "every stored answer says what it cost"
+        self.generation = generation
+        self.error = _retold_failure(generation) if generation.status is Status.FAILED else None
+        end = {
+            "type": "end",
+            "status": generation.status.value,
+            "finish_reason": message.finish_reason,
+            "usage": message.usage.model_dump() if message.usage else None,
+            "credits": message.credits.model_dump(),
+            "error": {"code": generation.error} if generation.error else None,
+        }
+        self.ended = ending.Ended(
+            generation.status, end, message.usage, message.credits, user_message=user_message, message=message
+        )
+        texts: list[Event] = [{"type": part.type, "text": part.text} for part in message.parts if part.text]
+        self._batches = iter([[self._start_event()], *([text] for text in texts), [end]])
+
+    @property
+    def tokens(self) -> int:
+        """The first attempt took them."""
+        return 0
+
+
+def _retold_failure(generation: Generation) -> UpstreamError:
+    """What a generation that has ended failed with, as far as its record tells."""
+    failed = {error.code: error for error in (UpstreamRejected, UpstreamBusy, UpstreamTimeout)}
+    kind = failed.get(generation.error or "", UpstreamError)
+    return kind("The model did not finish this answer; ask again.", generation_id=generation.id)
+
+
 def _reason(error: AppError) -> AppError:
     """What a failure in mid-stream would have been before the first token: all formats tell it alike."""
     return error.reason if isinstance(error, UpstreamFailedMidStream) else error
@@ -453,4 +555,4 @@ def _token_usage(usage: Usage, cost_pico_usd: int) -> TokenUsage:
 @cache
 def _pool() -> ThreadPoolExecutor:
     """Threads for the two reads beside each hold; made on first use, after the server has forked."""
-    return ThreadPoolExecutor(max_workers=2 * OPTIONS["chat"].concurrency, thread_name_prefix="chat-read")
+    return ThreadPoolExecutor(max_workers=2 * FUNCTIONS["chat"].options.concurrency, thread_name_prefix="chat-read")

@@ -6,12 +6,13 @@ from functions.credits import service
 from functions.credits.domain import AMOUNT_NAMES, Entry, credits_text
 from functions.credits.schemas import CreditsOut, EntriesPage, EntriesQuery, EntryOut, GrantOut
 from shared.http.function import http_function
-from shared.http.routes import Call, Routes, Who
+from shared.http.routes import Call, Routes
+from shared.identity.permissions import Permission
 
 routes = Routes("credits")
 
 
-@routes.get("/api/v1/credits", who=Who.SIGNED_IN, answer=CreditsOut)
+@routes.get("/api/v1/credits", who=Permission.CREDITS_READ, answer=CreditsOut)
 def get_credits(call: Call[Any, Any]) -> CreditsOut:
     """What the caller can spend, what is set aside, and the grants it comes from."""
     balance = service.get_balance(call.caller.uid, call.now)
@@ -25,7 +26,7 @@ def get_credits(call: Call[Any, Any]) -> CreditsOut:
     )
 
 
-@routes.get("/api/v1/credits/entries", who=Who.SIGNED_IN, query=EntriesQuery, answer=EntriesPage)
+@routes.get("/api/v1/credits/entries", who=Permission.CREDITS_READ, query=EntriesQuery, answer=EntriesPage)
 def list_entries(call: Call[Any, EntriesQuery]) -> EntriesPage:
     """The caller's ledger, newest first."""
     entries, next_cursor = service.list_entries(call.caller.uid, call.query.limit, call.query.cursor)

@@ -40,7 +40,8 @@ from functions.credits.domain import (
 )
 from shared import store
 from shared.clients import firestore_client
-from shared.pages import READ_TIMEOUT_S, page
+from shared.pages import page
+from shared.store import READING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -179,25 +180,25 @@ def _increments(amounts: Amounts) -> dict[str, Any]:
 
 def find_account(uid: str) -> Account | None:
     with store.translated_errors():
-        snapshot = account_ref(uid).get(timeout=READ_TIMEOUT_S)
+        snapshot = account_ref(uid).get(**READING)
     return _account_of(snapshot) if snapshot.exists else None
 
 
 def find_hold(uid: str, hold_id: str) -> Hold | None:
     with store.translated_errors():
-        snapshot = _holds(uid).document(hold_id).get(timeout=READ_TIMEOUT_S)
+        snapshot = _holds(uid).document(hold_id).get(**READING)
     return _hold_of(snapshot) if snapshot.exists else None
 
 
 def find_grant(uid: str, grant_id: str) -> Grant | None:
     with store.translated_errors():
-        snapshot = _grants(uid).document(grant_id).get(timeout=READ_TIMEOUT_S)
+        snapshot = _grants(uid).document(grant_id).get(**READING)
     return _grant_of(snapshot) if snapshot.exists else None
 
 
 def find_entry(uid: str, entry_id: str) -> Entry | None:
     with store.translated_errors():
-        snapshot = _entries(uid).document(entry_id).get(timeout=READ_TIMEOUT_S)
+        snapshot = _entries(uid).document(entry_id).get(**READING)
     return _entry_of(snapshot) if snapshot.exists else None
 
 
@@ -208,20 +209,18 @@ def find_grants(uid: str, grant_ids: Iterable[str]) -> list[Grant]:
         return []
     with store.translated_errors():
         return [
-            _grant_of(snapshot)
-            for snapshot in firestore_client().get_all(references, timeout=READ_TIMEOUT_S)
-            if snapshot.exists
+            _grant_of(snapshot) for snapshot in firestore_client().get_all(references, **READING) if snapshot.exists
         ]
 
 
 def list_grants(uid: str) -> list[Grant]:
     with store.translated_errors():
-        return [_grant_of(snapshot) for snapshot in _grants(uid).stream(timeout=READ_TIMEOUT_S)]
+        return [_grant_of(snapshot) for snapshot in _grants(uid).stream(**READING)]
 
 
 def list_holds(uid: str) -> list[Hold]:
     with store.translated_errors():
-        return [_hold_of(snapshot) for snapshot in _holds(uid).stream(timeout=READ_TIMEOUT_S)]
+        return [_hold_of(snapshot) for snapshot in _holds(uid).stream(**READING)]
 
 
 def list_expired_holds(now: datetime, limit: int) -> list[Hold]:
@@ -235,7 +234,7 @@ def list_expired_holds(now: datetime, limit: int) -> list[Hold]:
         .limit(limit)
     )
     with store.translated_errors():
-        return [_hold_of(snapshot) for snapshot in query.stream(timeout=READ_TIMEOUT_S)]
+        return [_hold_of(snapshot) for snapshot in query.stream(**READING)]
 
 
 def list_expiring_accounts(before: datetime, limit: int, after: Account | None = None) -> list[Account]:
@@ -251,7 +250,7 @@ def list_expiring_accounts(before: datetime, limit: int, after: Account | None =
     if after is not None:
         query = query.start_after([after.next_expiry_ms, account_ref(after.uid)])
     with store.translated_errors():
-        return [_account_of(snapshot) for snapshot in query.stream(timeout=READ_TIMEOUT_S)]
+        return [_account_of(snapshot) for snapshot in query.stream(**READING)]
 
 
 def list_entries(uid: str, limit: int, cursor: str | None) -> tuple[list[Entry], str | None]:
@@ -288,7 +287,7 @@ def find_history(uid: str) -> History | None:
 
 def has_changed(uid: str, as_of: datetime) -> bool:
     with store.translated_errors():
-        snapshot = account_ref(uid).get(field_paths=["updated_at"], timeout=READ_TIMEOUT_S)
+        snapshot = account_ref(uid).get(field_paths=["updated_at"], **READING)
     return bool(snapshot.update_time != as_of)
 
 
@@ -333,7 +332,7 @@ class _Replaying:
 def _start_of_reading(uid: str) -> tuple[Account | None, datetime | None, _Replaying]:
     """The account, the moment of its last change, and the replay as far as the checkpoint has it."""
     with store.translated_errors():
-        snapshots = firestore_client().get_all([account_ref(uid), _checkpoint(uid)], timeout=READ_TIMEOUT_S)
+        snapshots = firestore_client().get_all([account_ref(uid), _checkpoint(uid)], **READING)
         found = {snapshot.reference.path: snapshot for snapshot in snapshots}
     account, checkpoint = found[account_ref(uid).path], found[_checkpoint(uid).path]
     if not account.exists:

@@ -1,11 +1,13 @@
-"""Health and the API document."""
+"""Health, the service registry, metrics and the API document."""
 
 import json
 from typing import Any
 
-from functions.system.schemas import Health
+from functions.system.schemas import Health, Readiness, ServiceList
+from shared import metrics
 from shared.http.function import http_function
 from shared.http.routes import Call, Page, Routes, Who
+from shared.identity.permissions import Permission
 
 routes = Routes("system")
 
@@ -14,6 +16,31 @@ routes = Routes("system")
 def health(call: Call[Any, Any]) -> Health:
     """Say that the service is alive."""
     return Health(status="ok", time=call.now)
+
+
+@routes.get("/api/v1/health/ready", who=Who.ANYONE, answer=Readiness)
+def ready(call: Call[Any, Any]) -> Readiness:
+    """Say whether what the service depends on answers, and how fast.
+
+    503 while a required dependency is down; `degraded` while another one is, and what users notice of it.
+    """
+    from functions.system import readiness
+
+    return readiness.check(now=call.now)
+
+
+@routes.get("/api/v1/health/services", who=Permission.SYSTEM_READ, answer=ServiceList)
+def services(call: Call[Any, Any]) -> ServiceList:  # noqa: ARG001  # every handler takes the call
+    """Every function that is deployed: its routes or trigger, version, region, state and bounds."""
+    from functions.system import registry
+
+    return registry.services()
+
+
+@routes.get("/api/v1/metrics", who=Permission.SYSTEM_READ)
+def read_metrics(call: Call[Any, Any]) -> Page:  # noqa: ARG001  # every handler takes the call
+    """What all instances counted, in Prometheus' text format."""
+    return Page(metrics.render(), "text/plain; version=0.0.4; charset=utf-8")
 
 
 @routes.get("/api/v1/openapi.json", who=Who.ANYONE)

@@ -48,6 +48,7 @@ _FOR_CALLERS = {
     "max_bytes",
     "message_id",
     "needed_micro",
+    "permission",
     "reason",
     "state",
 }

@@ -6,10 +6,10 @@ from typing import Any
 from firebase_functions import https_fn
 from flask import Request, Response
 
+from shared.deployment import arguments_of
 from shared.http.dialects import Problem
 from shared.http.pipeline import serve
 from shared.http.routes import Routes
-from shared.options import OPTIONS
 
 
 def http_function(
@@ -18,4 +18,4 @@ def http_function(
     """The deployable function `name`. `secrets` are the only ones it will see in production."""
     handle: Callable[[Request], Response] = serve(routes, dialect=dialect)
     handle.__name__ = name
-    return https_fn.on_request(**OPTIONS[name].as_arguments(), secrets=secrets)(handle)
+    return https_fn.on_request(**arguments_of(name), secrets=secrets)(handle)

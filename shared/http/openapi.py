@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic.json_schema import models_json_schema
 
 from shared.http.routes import Empty, Route, Routes, Who
+from shared.identity.permissions import KEY_SCOPES, Permission
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,6 +37,24 @@ _PROBLEM_SCHEMA = {
     },
 }
 
+_SECURITY_SCHEMES = {
+    "firebase": {"type": "http", "scheme": "bearer", "description": "A Firebase ID token."},
+    "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "A key `cp_live_…`; or Bearer."},
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "__session",
+        "description": "A session; what changes something also needs its `X-CSRF-Token`.",
+    },
+}
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Repeat a request with the same key and body for 24 hours: it happens once, the answer is the same.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+}
+
 
 def describe(all_routes: Iterable[Routes]) -> dict[str, Any]:
     """The document as a JSON-ready dictionary."""
@@ -51,9 +70,7 @@ def describe(all_routes: Iterable[Routes]) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": {**schemas, "Problem": _PROBLEM_SCHEMA},
-            "securitySchemes": {
-                "firebase": {"type": "http", "scheme": "bearer", "description": "A Firebase ID token."}
-            },
+            "securitySchemes": _SECURITY_SCHEMES,
         },
     }
 
@@ -80,16 +97,30 @@ def _operation(capability: str, route: Route, schemas: dict[str, Any], reference
         "tags": [capability],
         "operationId": f"{capability}_{route.handler.__name__}",
         "summary": first_line,
-        "parameters": [*_path_parameters(route), *_query_parameters(route, schemas, references)],
+        "parameters": [
+            *_path_parameters(route),
+            *_query_parameters(route, schemas, references),
+            *([_IDEMPOTENCY_KEY] if route.changes_state and isinstance(route.who, Permission) else []),
+        ],
         "responses": {str(route.status): _success(route, references), "default": _problem()},
-        "security": [] if route.who is Who.ANYONE else [{"firebase": []}],
+        "security": _security(route.who),
     }
+    if isinstance(route.who, Permission):
+        operation["x-permission"] = route.who
     if rest.strip():
         operation["description"] = " ".join(rest.split())
     if route.body:
         schema = references[route.body, "validation"]
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     return operation
+
+
+def _security(who: Permission | Who) -> list[dict[str, list[str]]]:
+    """The kinds of credentials that can open the route."""
+    if isinstance(who, Who):
+        return []
+    kinds = ["firebase", "session", *(["api_key"] if who in KEY_SCOPES else [])]
+    return [{kind: []} for kind in kinds]
 
 
 def _path_parameters(route: Route) -> list[dict[str, Any]]:
@@ -126,7 +157,7 @@ def as_html(document: dict[str, Any]) -> str:
     rows = [
         f"<section><h3><code>{method.upper()} {html.escape(path)}</code></h3>"
         f"<p>{html.escape(operation['summary'])} {html.escape(operation.get('description', ''))}</p>"
-        f"<p class=who>{'Firebase ID token' if operation['security'] else 'open to anyone'}</p>"
+        f"<p class=who>{html.escape(_who_may(operation))}</p>"
         f"{_models_used(operation)}</section>"
         for path, operations in document["paths"].items()
         for method, operation in operations.items()
@@ -143,6 +174,13 @@ def as_html(document: dict[str, Any]) -> str:
         "a{color:#8bf}}</style><h1>CraftPilot API</h1><p>Machine-readable: <a href='/api/v1/openapi.json'>"
         f"openapi.json</a></p><h2>Routes</h2>{''.join(rows)}<h2>Models</h2>{''.join(models)}</html>"
     )
+
+
+def _who_may(operation: dict[str, Any]) -> str:
+    if not operation["security"]:
+        return "open to anyone"
+    kinds = ", ".join(kind for scheme in operation["security"] for kind in scheme)
+    return f"permission {operation['x-permission']} · {kinds}"
 
 
 def _models_used(operation: dict[str, Any]) -> str:

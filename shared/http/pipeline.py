@@ -1,8 +1,8 @@
 """The way of a request, the same for every HTTP function:
 
-    trace → route → authenticate → read → validate → handler → answer
+    trace → route → authenticate → authorise → limit → read → validate → idempotency → handler → answer
 
-Authorisation, rate limits and idempotency belong between `authenticate` and `read`: `_admit` is their place.
+Until `idempotency` nothing is written, except that the first request of a new user opens their account.
 """
 
 from __future__ import annotations
@@ -17,27 +17,42 @@ from flask import Request, Response
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
-from shared import log
-from shared.auth import Caller, authenticate
+from shared import idempotency, log, presence
 from shared.clock import Clock, utc_now
-from shared.errors import AppError, FieldError, InternalError, InvalidRequest, PayloadTooLarge
+from shared.errors import (
+    AppError,
+    FieldError,
+    InternalError,
+    InvalidRequest,
+    PayloadTooLarge,
+    PermissionDenied,
+    Unavailable,
+)
 from shared.http.dialects import Problem
-from shared.http.routes import Answer, Call, Empty, Page, Route, Routes, Stream, Who
+from shared.http.routes import Answer, Call, Empty, Page, Reply, Route, Routes, Stream, Who
+from shared.identity.authentication import Presented, authenticate, check_app
+from shared.limits.admission import Admission, admit
 from shared.settings import settings
 from shared.trace import continue_trace, set_trace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
+
+    from shared.identity.caller import Caller
 
 HEALTH_PROBE = "/__/health"
 _LOCAL_HOSTS = {"localhost", "127.0.0.1"}
 _ALLOWED_HEADERS = (
-    "Authorization, Content-Type, Idempotency-Key, traceparent, Firebase-Instance-ID-Token, X-Firebase-AppCheck"
+    "Authorization, Content-Type, Idempotency-Key, traceparent, Firebase-Instance-ID-Token, X-API-Key, X-CSRF-Token, "
+    "X-Firebase-AppCheck"
 )
-_EXPOSED_HEADERS = "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy"
+_EXPOSED_HEADERS = "Idempotency-Replayed, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id"
 _NO_STORE = "private, no-store"
 _SERVER_ERROR = 500
+_OUR_ERROR = 500
 _MAX_FIELD_ERRORS = 20
+_MAX_USER_AGENT_CHARS = 200
+_MAX_ADDRESS_CHARS = 64
 
 
 def serve(routes: Routes, *, dialect: Problem | None = None, clock: Clock = utc_now) -> Callable[[Request], Response]:
@@ -52,32 +67,46 @@ def serve(routes: Routes, *, dialect: Problem | None = None, clock: Clock = utc_
     return handle
 
 
-class _LoggedChunks:
-    """A stream whose request is logged when it ends.
+class _WatchedChunks:
+    """A stream that says when it has ended, and what it said if somebody wants to repeat it.
 
     No generator, because closing a generator that was never begun does not run its `finally`: the client can go away
     before the first chunk, and the stream must learn of that too.
     """
 
-    def __init__(self, chunks: Iterator[bytes], ended: Callable[[], None]) -> None:
+    def __init__(self, chunks: Iterator[bytes], ended: Callable[[bytes | None], None], *, keep: bool) -> None:
         self._chunks, self._ended, self._closed = chunks, ended, False
+        self._kept: list[bytes] | None = [] if keep else None
 
-    def __iter__(self) -> _LoggedChunks:
+    def __iter__(self) -> _WatchedChunks:
         return self
 
     def __next__(self) -> bytes:
-        return next(self._chunks)
+        try:
+            chunk = next(self._chunks)
+        except StopIteration:
+            raise
+        except BaseException:
+            self._kept = None  # a stream that broke is no answer to repeat
+            raise
+        if self._kept is not None:
+            self._kept.append(chunk)
+        return chunk
 
     def close(self) -> None:
         """Called by the server in any case, once the client has everything or has gone."""
         if self._closed:
             return
         self._closed = True
+        said = None
         try:
+            if self._kept is not None:
+                self._kept.extend(self._chunks)
+                said = b"".join(self._kept)
             if close := getattr(self._chunks, "close", None):
                 close()
         finally:
-            self._ended()
+            self._ended(said)
 
 
 class _Exchange:
@@ -90,6 +119,8 @@ class _Exchange:
         set_trace(self._trace)
         self._route: Route | None = None
         self._caller: Caller | None = None
+        self._admission: Admission | None = None
+        self._claim: idempotency.Claim | None = None
 
     def response(self) -> Response:
         if self._request.method == "OPTIONS":
@@ -101,19 +132,34 @@ class _Exchange:
         except Exception as error:  # noqa: BLE001  # the edge: whatever it was, the caller gets a clean error
             log.error("unexpected error", cause=error, route=self._route_name())
             return self._failed(InternalError())
+        if isinstance(answer, idempotency.Recorded):
+            return self._repeated(answer)
         return self._succeeded(answer)
 
-    def _answer(self) -> Answer:
+    def _answer(self) -> Answer | idempotency.Recorded:
         route, parameters = self._routes.find(self._request.method, self._request.path)
         self._route = route
-        self._caller = self._admit(route)
+        self._caller = self._identify(route)
+        self._admission = admit(
+            limit_class=route.limit, weight=route.weight, caller=self._caller, address=self._address
+        )
+        raw = self._read(route)
+        body = _validated(route.body, raw) if route.body else Empty()
+        query = _validated(route.query, json.dumps(self._request.args.to_dict()).encode(), lax=True)
+        recorded = self._begin(route, body, raw)
+        if recorded is not None:
+            return recorded
         call: Call[Any, Any] = Call(
-            body=self._body(route),
-            query=_validated(route.query, json.dumps(self._request.args.to_dict()).encode(), lax=True),
+            body=body,
+            query=query,
             path=parameters,
             now=self._clock(),
             wants_stream=self._wants_stream,
             signed_in=self._caller,
+            seed=self._claim.seed if self._claim else None,
+            address=self._address,
+            user_agent=self._request.headers.get("User-Agent", "")[:_MAX_USER_AGENT_CHARS],
+            charge_tokens=self._admission.charge_tokens,
         )
         return route.handler(call)
 
@@ -121,35 +167,86 @@ class _Exchange:
     def _wants_stream(self) -> bool:
         return "text/event-stream" in self._request.headers.get("Accept", "")
 
-    def _admit(self, route: Route) -> Caller | None:
-        if route.who is Who.ANYONE:
-            return None
-        return authenticate(self._request.headers.get("Authorization"), now=self._clock())
+    @property
+    def _address(self) -> str:
+        """What the outermost proxy that can be believed says; what stands further left, anybody may have written."""
+        forwarded = [entry.strip() for entry in self._request.headers.get("X-Forwarded-For", "").split(",")]
+        hops = settings().trusted_proxies
+        believed = forwarded[-hops] if 0 < hops <= len(forwarded) else ""
+        return (believed or self._request.remote_addr or "")[:_MAX_ADDRESS_CHARS]
 
-    def _body(self, route: Route) -> BaseModel:
-        if route.body is None:
-            return Empty()
+    def _identify(self, route: Route) -> Caller | None:
+        """Authenticate and authorise. Raises Unauthenticated or PermissionDenied."""
+        if isinstance(route.who, Who):
+            return None
+        headers = self._request.headers
+        presented = Presented(
+            authorization=_each(headers.getlist("Authorization")),
+            api_key=_each(headers.getlist("X-API-Key")),
+            session_cookie=self._request.cookies.get("__session"),
+            csrf_token=headers.get("X-CSRF-Token"),
+            app_check_token=headers.get("X-Firebase-AppCheck"),
+            changes_state=route.changes_state,
+            origin=headers.get("Origin"),
+            sec_fetch_site=headers.get("Sec-Fetch-Site"),
+            address=self._address,
+        )
+        check_app(presented)
+        caller = authenticate(presented, now=self._clock(), fresh=route.fresh)
+        if not caller.may(route.who):
+            raise PermissionDenied(f"This needs the permission {route.who}.", permission=route.who)
+        return caller
+
+    def _read(self, route: Route) -> bytes:
         limit = route.max_body_bytes
         if (self._request.content_length or 0) > limit:
             raise _too_large(limit)
+        if route.body is None:
+            return b""
         raw = self._request.stream.read(limit + 1)
         if len(raw) > limit:
             raise _too_large(limit)
-        return _validated(route.body, self._dialect.unwrap(raw))
+        return self._dialect.unwrap(raw)
+
+    def _begin(self, route: Route, body: BaseModel, raw: bytes) -> idempotency.Recorded | None:
+        """Claim the request's idempotency key; the first answer when there is one already."""
+        key = self._request.headers.get("Idempotency-Key", getattr(body, "idempotency_key", None))
+        if key is None or self._caller is None or not route.changes_state:
+            return None
+        operation = f"{route.method} {self._request.path}{' as a stream' if self._wants_stream else ''}"
+        begun = idempotency.begin(
+            uid=self._caller.uid, key=key, operation=operation, fingerprint=raw, now=self._clock()
+        )
+        if isinstance(begun, idempotency.Recorded):
+            return begun
+        self._claim = begun
+        return None
+
+    def _repeated(self, recorded: idempotency.Recorded) -> Response:
+        response = Response(recorded.body, status=recorded.status, content_type=recorded.content_type)
+        response.headers.update(recorded.headers)
+        response.headers["Idempotency-Replayed"] = "true"
+        return self._finish(response)
 
     def _succeeded(self, answer: Answer) -> Response:
         status = self._route.status if self._route else 200
         if isinstance(answer, Stream):
-            chunks = _LoggedChunks(answer.chunks, partial(self._stream_ended, answer))
-            response = Response(chunks, status=status, content_type=answer.content_type)
+            watched = _WatchedChunks(answer.chunks, partial(self._stream_ended, answer), keep=self._claim is not None)
+            response = Response(watched, status=status, content_type=answer.content_type)
             response.headers.update(answer.headers)
-            return self._finish(response, streaming=True)
-        if isinstance(answer, Page):
-            return self._finish(Response(answer.content, status=status, content_type=answer.content_type))
-        if answer is None:
-            return self._finish(Response(status=204))
-        body = self._dialect.wrap(answer.model_dump_json())
-        return self._finish(Response(body, status=status, content_type="application/json"))
+            return self._with_headers(response)
+        headers = dict(answer.headers) if isinstance(answer, Reply) else {}
+        shown = answer.answer if isinstance(answer, Reply) else answer
+        if isinstance(shown, Page):
+            response = Response(shown.content, status=status, content_type=shown.content_type)
+        elif shown is None:
+            response = Response(status=204)
+        else:
+            body = self._dialect.wrap(shown.model_dump_json())
+            response = Response(body, status=status, content_type="application/json")
+        response.headers.update(headers)
+        self._end_claim(response.status_code, response.content_type or "", response.get_data(), headers)
+        return self._finish(response)
 
     def _failed(self, error: AppError) -> Response:
         said = self._dialect.error_answer(error, self._trace, to_stream=self._wants_stream)
@@ -160,22 +257,51 @@ class _Exchange:
             response.headers["WWW-Authenticate"] = "Bearer"
         if "allow" in error.details:
             response.headers["Allow"] = str(error.details["allow"])
+        response.headers.update(error.headers)
+        self._end_claim(said.status, said.content_type, said.body.encode(), {}, error)
         return self._finish(response, error=error)
 
-    def _finish(self, response: Response, *, error: AppError | None = None, streaming: bool = False) -> Response:
+    def _end_claim(
+        self, status: int, content_type: str, body: bytes, headers: Mapping[str, str], error: AppError | None = None
+    ) -> None:
+        """Keep the answer for repetitions when it is final; let them try again when it is not."""
+        if self._claim is None:
+            return
+        if idempotency.is_final(error.status if error else status):
+            self._claim.finish(idempotency.Recorded(status, content_type, headers, body), now=self._clock())
+        else:
+            self._claim.abandon(error)
+
+    def _finish(self, response: Response, *, error: AppError | None = None) -> Response:
+        if self._admission:
+            self._admission.release()
+        self._log(error.status if error else response.status_code, error)
+        return self._with_headers(response)
+
+    def _with_headers(self, response: Response) -> Response:
         response.headers.setdefault("Cache-Control", _NO_STORE)
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["X-Request-Id"] = self._trace.trace_id
+        for name, value in (self._admission.headers if self._admission else {}).items():
+            response.headers.setdefault(name, value)
         self._allow_origin(response)
-        if not streaming:
-            self._log(error.status if error else response.status_code, error)
         return response
 
-    def _stream_ended(self, answer: Stream) -> None:
+    def _stream_ended(self, answer: Stream, said: bytes | None) -> None:
         set_trace(self._trace)
-        self._log(self._route.status if self._route else 200, answer.failure())
+        status = self._route.status if self._route else 200
+        failure = answer.failure()
+        if said is not None and self._claim and isinstance(failure, (Unavailable, InternalError)):
+            self._claim.abandon(failure)  # what became of it is not known yet: a repetition finds out
+        elif said is not None:
+            self._end_claim(status, answer.content_type, said, answer.headers)
+        if self._admission:
+            self._admission.charge_tokens(answer.tokens())
+            self._admission.release()
+        self._log(status, failure)
 
     def _log(self, status: int, error: AppError | None) -> None:
+        presence.note(failed=status == _OUR_ERROR)
         record = log.error if status >= _SERVER_ERROR else log.info
         record(
             "request",
@@ -186,6 +312,7 @@ class _Exchange:
             code=error.code if error else None,
             why=error.details if error else None,
             ms=round((time.monotonic() - self._started) * 1000, 1),
+            proof=self._caller.proof if self._caller else None,
             uid_hash=log.uid_hash(self._caller.uid) if self._caller else None,
         )
 
@@ -204,6 +331,11 @@ class _Exchange:
             response.headers["Access-Control-Allow-Methods"] = "GET, POST, PATCH, PUT, DELETE"
             response.headers["Access-Control-Allow-Headers"] = _ALLOWED_HEADERS
             response.headers["Access-Control-Max-Age"] = "3600"
+
+
+def _each(values: list[str]) -> tuple[str, ...]:
+    """Every value of a header: servers join repeated ones with commas, which no credential has."""
+    return tuple(part.strip() for value in values for part in value.split(","))
 
 
 def _may_call(origin: str) -> bool:

@@ -1,4 +1,4 @@
-"""Routes: each declares in one place its method, path, who may call it, its body, query and answer.
+"""Routes: each declares in one place its method, path, who may call it, its limit, its body, query and answer.
 
 The pipeline enforces the declaration and the OpenAPI document is made from it.
 """
@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from pydantic import BaseModel
 
 from shared.errors import AppError, MethodNotAllowed, NotFound
-from shared.ids import is_safe_id
+from shared.identity.permissions import Permission
+from shared.ids import derived_id, is_safe_id, new_id
+from shared.limits.policies import LimitClass
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from shared.auth import Caller
+    from shared.identity.caller import Caller
 
 BodyT = TypeVar("BodyT", bound=BaseModel)
 QueryT = TypeVar("QueryT", bound=BaseModel)
@@ -30,10 +32,9 @@ _PARAMETER = re.compile(r"\{([a-z_]+)\}")
 
 
 class Who(Enum):
-    """Who may call a route."""
+    """Who may call a route that needs no permission."""
 
     ANYONE = "anyone"
-    SIGNED_IN = "signed in"
 
 
 class Empty(BaseModel):
@@ -51,6 +52,17 @@ class Call(Generic[BodyT, QueryT]):
     wants_stream: bool
     """The client asked for `text/event-stream`."""
     signed_in: Caller | None = None
+    seed: str | None = None
+    """The same for every repetition of a request with an `Idempotency-Key`; None when there is no key."""
+    address: str = ""
+    """Where the request came from, as far as the proxies in front can be believed."""
+    user_agent: str = ""
+    charge_tokens: Callable[[int], None] = lambda _: None
+    """Tell the rate limits how many tokens the request took, once that is known."""
+
+    def new_id(self, prefix: str) -> str:
+        """The id of what this request makes: a repetition of the request gives the same one, so it makes it once."""
+        return derived_id(prefix, self.seed) if self.seed else new_id(prefix)
 
     @property
     def caller(self) -> Caller:
@@ -69,6 +81,8 @@ class Stream:
     content_type: str = "text/event-stream; charset=utf-8"
     failure: Callable[[], AppError | None] = lambda: None
     """What the stream failed with after its HTTP status was sent: for the request's log line."""
+    tokens: Callable[[], int] = lambda: 0
+    """What it took of the limit on tokens, known when it has ended."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +93,15 @@ class Page:
     content_type: str
 
 
-Answer = BaseModel | Stream | Page | None
+@dataclass(frozen=True)
+class Reply:
+    """A JSON answer that needs headers of its own, such as a cookie; without an answer it is a 204."""
+
+    answer: BaseModel | None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Answer = BaseModel | Reply | Stream | Page | None
 Handler = Callable[[Call[Any, Any]], Answer]
 
 
@@ -87,7 +109,7 @@ Handler = Callable[[Call[Any, Any]], Answer]
 class Route:
     method: str
     path: str
-    who: Who
+    who: Permission | Who
     handler: Handler
     summary: str
     body: type[BaseModel] | None
@@ -98,6 +120,16 @@ class Route:
     streams: str | None
     """What a streamed answer looks like, for the API document; None when the route never streams."""
     pattern: re.Pattern[str]
+    limit: LimitClass
+    """Which of the rate limits counts it."""
+    weight: int
+    """How many requests it counts for."""
+    fresh: bool
+    """Whether a revoked sign-in is noticed at once: one look-up at Firebase Auth more."""
+
+    @property
+    def changes_state(self) -> bool:
+        return self.method != "GET"
 
     @property
     def parameters(self) -> list[str]:
@@ -123,6 +155,9 @@ class Routes:
     def patch(self, path: str, **declaration: Any) -> Callable[[Handler], Handler]:
         return self._add("PATCH", path, **declaration)
 
+    def put(self, path: str, **declaration: Any) -> Callable[[Handler], Handler]:
+        return self._add("PUT", path, **declaration)
+
     def delete(self, path: str, **declaration: Any) -> Callable[[Handler], Handler]:
         return self._add("DELETE", path, **declaration)
 
@@ -131,22 +166,38 @@ class Routes:
         method: str,
         path: str,
         *,
-        who: Who,
+        who: Permission | Who,
         body: type[BaseModel] | None = None,
         query: type[BaseModel] = Empty,
         answer: type[BaseModel] | None = None,
         status: int = 200,
         max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
         streams: str | None = None,
+        limit: LimitClass | None = None,
+        weight: int = 1,
+        fresh: bool = False,
     ) -> Callable[[Handler], Handler]:
         def declare(handler: Handler) -> Handler:
             summary = (handler.__doc__ or "").strip()
             if not summary:
                 raise ValueError(f"{method} {path} needs a docstring: it is the API document's summary.")
-            pattern = _pattern(path)
             self._routes.append(
                 Route(
-                    method, path, who, handler, summary, body, query, answer, status, max_body_bytes, streams, pattern
+                    method=method,
+                    path=path,
+                    who=who,
+                    handler=handler,
+                    summary=summary,
+                    body=body,
+                    query=query,
+                    answer=answer,
+                    status=status,
+                    max_body_bytes=max_body_bytes,
+                    streams=streams,
+                    pattern=_pattern(path),
+                    limit=limit or (LimitClass.READ if method == "GET" else LimitClass.WRITE),
+                    weight=weight,
+                    fresh=fresh,
                 )
             )
             return handler

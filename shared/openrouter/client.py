@@ -1,7 +1,8 @@
 """The OpenRouter client of the relay path: chat streamed and plain, generation records, the catalogue of models.
 
-Nothing is retried here (except a request that a dying kept-alive connection never answered): retries, breakers and
-fallbacks are decided where their cost is known. https://openrouter.ai/docs/api-reference
+Nothing that costs money is sent twice here (a look-up is, when a dying kept-alive connection never answered it):
+`asking` is the one layer that retries, and the one that knows the circuit breakers.
+https://openrouter.ai/docs/api-reference
 """
 
 import json

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from email.message import Message
 from email.utils import parsedate_to_datetime
+from enum import Enum
 from http import HTTPStatus
 from typing import Any
 
@@ -33,6 +34,11 @@ _ORIGIN_TIMEOUT = 524
 _OVERLOADED = 529
 _TIMEOUTS = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.GATEWAY_TIMEOUT, _ORIGIN_TIMEOUT})
 _BUSY = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE, _OVERLOADED})
+# What OpenRouter answers for itself: its own inside, and its edge that does not reach it (Cloudflare's 52x).
+_OF_THE_SERVICE = frozenset({500, 520, 521, 522, 523, 525, 526, 527, 530})
+_SERVICE_FAULTS = frozenset({"connect_failed", "connect_timeout", "first_byte_failed"})
+_UNANSWERED_FAULTS = frozenset({"connect_failed", "connect_timeout", "kept_connection_closed", "first_byte_failed"})
+_FIRST_SERVER_ERROR = 500
 _ABOUT_THE_REQUEST = frozenset(
     {
         HTTPStatus.BAD_REQUEST,
@@ -119,6 +125,49 @@ class StreamCancelled(Exception):
     """`cancel()` was called before the answer had ended."""
 
 
+class Blame(Enum):
+    """Of whom a failure says something."""
+
+    SERVICE = "service"
+    """OpenRouter: it is not reached, or fails by itself, whatever model is asked."""
+    MODEL = "model"
+    """One model, or the provider behind it. The narrower blame in doubt: the failure of one model, however popular,
+    must not be taken for that of all."""
+    NOBODY = "nobody"
+    """The request itself, our key or account, or a connection that had been idle."""
+
+
+def blame(error: UpstreamError) -> Blame:
+    """Whether a failure counts for a circuit breaker, and for which."""
+    reason = error.reason if isinstance(error, UpstreamFailedMidStream) else error
+    fault, status = reason.details.get("fault"), reason.details.get("upstream_status")
+    if isinstance(reason, UpstreamRejected | UpstreamAccountEmpty) or fault == "kept_connection_closed":
+        return Blame.NOBODY
+    if fault in _SERVICE_FAULTS or (status in _OF_THE_SERVICE and reason is error):
+        return Blame.SERVICE
+    if isinstance(reason, UpstreamBusy | UpstreamTimeout) or fault is not None:
+        return Blame.MODEL
+    return Blame.MODEL if isinstance(status, int) and status >= _FIRST_SERVER_ERROR else Blame.NOBODY
+
+
+def may_be_asked_again(error: UpstreamError) -> bool:
+    """Whether the same request may be sent again: it was refused, or broke, before an answer began.
+
+    Never after HTTP 200, not even before the first token: that answer has an id and perhaps a price, and who asks pays
+    for one answer. Never after a time-out of the first byte: the request is perhaps being answered right now.
+    A connection that broke unanswered is the one doubt left. If OpenRouter answered into the void, it charges us and
+    nobody else: no id is known, so no user ever pays for it.
+    """
+    if isinstance(error, UpstreamFailedMidStream | UpstreamRejected | UpstreamAccountEmpty):
+        return False
+    status = error.details.get("upstream_status")
+    if status is None:
+        return error.details.get("fault") in _UNANSWERED_FAULTS
+    return isinstance(error, UpstreamBusy | UpstreamTimeout) or (
+        isinstance(status, int) and status >= _FIRST_SERVER_ERROR
+    )
+
+
 @dataclass(frozen=True)
 class Said:
     """What an `error` object says. Unlike the status it is optional in every part."""
@@ -189,6 +238,8 @@ def _translate(status: int, said: Said, retry_after_s: float | None) -> Upstream
     error = _error_for(status, said, retry_after_s)
     details = {
         "upstream_status": status,
+        # Only what was said: a retry that nobody asked to wait need not.
+        "retry_after_ms": None if retry_after_s is None else round(1000 * _bounded(retry_after_s)),
         "error_type": _CONTEXT_LENGTH if _CONTEXT_LENGTH_TEXT.search(said.message) else said.error_type,
         "upstream_code": said.code if isinstance(said.code, str) else None,
         "provider": said.provider,
@@ -204,14 +255,14 @@ def _error_for(status: int, said: Said, retry_after_s: float | None) -> Upstream
     if status in _BUSY:
         return UpstreamBusy(retry_after_s=_whole_seconds(retry_after_s))
     if status in _TIMEOUTS:
-        return UpstreamTimeout()
+        return UpstreamTimeout(retry_after_s=None if retry_after_s is None else _whole_seconds(retry_after_s))
     if status == HTTPStatus.PAYMENT_REQUIRED:
         return UpstreamAccountEmpty()
     if status == HTTPStatus.FORBIDDEN and said.moderated:
         return UpstreamRejected(_moderation_text(said))
     if status in _ABOUT_THE_REQUEST:
         return UpstreamRejected(_for_users(said.message))
-    return UpstreamError()
+    return UpstreamError(retry_after_s=None if retry_after_s is None else _whole_seconds(retry_after_s))
 
 
 def _status_of(said: Said) -> int:
@@ -239,9 +290,11 @@ def _one_line(text: str) -> str:
 
 
 def _whole_seconds(seconds: float | None) -> int:
-    if seconds is None:
-        return _UNSAID_RETRY_AFTER_S
-    return math.ceil(min(max(seconds, 1), _LONGEST_RETRY_AFTER_S))
+    return _UNSAID_RETRY_AFTER_S if seconds is None else math.ceil(max(_bounded(seconds), 1))
+
+
+def _bounded(seconds: float) -> float:
+    return min(max(seconds, 0), _LONGEST_RETRY_AFTER_S)
 
 
 def _retry_after(header: str | None, now: datetime) -> float | None:

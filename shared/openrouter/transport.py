@@ -19,6 +19,7 @@ from shared.openrouter.pool import ConnectionPool
 
 _READ_BYTES = 64 * 1024
 _END_OF_BODY_S = 0.02
+_SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 # ValueError is what a TLS socket raises when it is shut down under a reader.
 _FAILURES = (OSError, ValueError, http.client.HTTPException)
@@ -49,22 +50,27 @@ class Cancellation:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
-        self._cancelled = False
+        self._cancelled = threading.Event()
 
     @property
     def cancelled(self) -> bool:
-        return self._cancelled
+        return self._cancelled.is_set()
+
+    def wait(self, seconds: float) -> None:
+        """Let the time pass; StreamCancelled as soon as it is cancelled."""
+        if self._cancelled.wait(seconds):
+            raise StreamCancelled
 
     def cancel(self) -> None:
         """Wake whoever reads from the socket; from any thread, any number of times."""
         with self._lock:
-            self._cancelled = True
+            self._cancelled.set()
             if self._socket is not None:
                 _shut_down(self._socket)
 
     def bind(self, sock: socket.socket) -> None:
         with self._lock:
-            if self._cancelled:
+            if self._cancelled.is_set():
                 raise StreamCancelled
             self._socket = sock
 
@@ -192,15 +198,20 @@ class Transport:
     def send(self, request: Request, cancellation: Cancellation | None = None) -> Answer:
         """The answer's head, as soon as it is there; StreamCancelled, UpstreamTimeout, UpstreamError.
 
-        A kept-alive connection may have been closed by the other side just now. When it breaks before any byte of an
-        answer, the request goes out once more on a new connection; nothing else is ever sent twice.
+        A kept-alive connection may have been closed by the other side just now, and then breaks before any byte of an
+        answer. A look-up goes out once more on a new connection. A POST does not: whether the other side has read it,
+        and charges for it, cannot be known from here (RFC 9110 §9.2.2). Its error says `kept_connection_closed`, and
+        whoever decides about retries knows that this is no sign of trouble.
         """
         cancellation = cancellation or Cancellation()
         wire = self._wire(request)
         pooled = self.pool.take()
         if pooled is not None:
-            with suppress(http.client.RemoteDisconnected):
+            try:
                 return self._attempt(wire, request.method, pooled, cancellation)
+            except http.client.RemoteDisconnected as error:
+                if request.method not in _SAFE_METHODS:
+                    raise UpstreamError(fault="kept_connection_closed", cause=type(error).__name__) from error
         try:
             sock = self.pool.connect()
         except _FAILURES as error:

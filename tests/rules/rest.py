@@ -1,6 +1,7 @@
 """The database as an app sees it: Firestore's REST API with a person's token, which the security rules judge.
 
-The emulator accepts unsigned ID tokens and obeys the rules for them; the token `owner` stands for the server.
+The emulator accepts unsigned ID tokens and obeys the rules for them; the token `owner` stands for the server. Writes go
+through `commit`, as those of the SDKs do.
 """
 
 import base64
@@ -10,13 +11,28 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
 PROJECT = "demo-craftpilot"
 DOCUMENTS = f"projects/{PROJECT}/databases/(default)/documents"
 
 ALLOWED, REFUSED = "allowed", "refused"
+
+Document: TypeAlias = Mapping[str, Any]
+Write: TypeAlias = dict[str, Any]
+
+
+class ServerTime:
+    """The moment of the write, which the server alone knows: serverTimestamp() of the SDKs."""
+
+    def __repr__(self) -> str:
+        return "SERVER_TIME"
+
+
+SERVER_TIME = ServerTime()
 
 
 def id_token(uid: str, **claims: Any) -> str:
@@ -37,21 +53,60 @@ def id_token(uid: str, **claims: Any) -> str:
     return f"{_segment({'alg': 'none', 'typ': 'JWT'})}.{_segment(payload)}."
 
 
-def _segment(value: Mapping[str, Any]) -> str:
+def _segment(value: Document) -> str:
     return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
 
 
-def value_of(plain: Any) -> dict[str, Any]:
+def value_of(plain: Any) -> dict[str, Any]:  # noqa: PLR0911  # one line per type of Firestore
     """A plain value in Firestore's JSON."""
-    if isinstance(plain, bool):
-        return {"booleanValue": plain}
-    if isinstance(plain, int):
-        return {"integerValue": str(plain)}
-    return {"stringValue": plain}
+    match plain:
+        case None:
+            return {"nullValue": None}
+        case bool():
+            return {"booleanValue": plain}
+        case int():
+            return {"integerValue": str(plain)}
+        case float():
+            return {"doubleValue": plain}
+        case bytes():
+            return {"bytesValue": base64.b64encode(plain).decode()}
+        case datetime():
+            return {"timestampValue": plain.isoformat()}
+        case list():
+            return {"arrayValue": {"values": [value_of(item) for item in plain]}}
+        case dict():
+            return {"mapValue": fields_of(plain)}
+        case _:
+            return {"stringValue": plain}
 
 
-def fields_of(plain: Mapping[str, Any]) -> dict[str, Any]:
-    return {"fields": {name: value_of(value) for name, value in plain.items()}}
+def fields_of(plain: Document) -> dict[str, Any]:
+    return {"fields": {name: value_of(value) for name, value in plain.items() if value is not SERVER_TIME}}
+
+
+def write_of(
+    path: str,
+    document: Document,
+    *,
+    exists: bool | None = None,
+    mask: list[str] | None = None,
+    transforms: Mapping[str, Document] = MappingProxyType({}),
+) -> Write:
+    """One write of a commit. Without a mask the document is replaced; `transforms`: field → how the server makes it."""
+    now = {name: {"setToServerValue": "REQUEST_TIME"} for name, value in document.items() if value is SERVER_TIME}
+    write: Write = {
+        "update": {"name": f"{DOCUMENTS}/{path}", **fields_of(document)},
+        "updateTransforms": [{"fieldPath": name, **how} for name, how in {**now, **transforms}.items()],
+    }
+    if mask is not None:
+        write["updateMask"] = {"fieldPaths": mask}
+    if exists is not None:
+        write["currentDocument"] = {"exists": exists}
+    return write
+
+
+def delete_of(path: str) -> Write:
+    return {"delete": f"{DOCUMENTS}/{path}"}
 
 
 @dataclass(frozen=True)
@@ -68,15 +123,24 @@ class Person:
     def list(self, collection: str) -> str:
         return self._verdict("GET", f"{collection}?pageSize=5")
 
-    def create(self, collection: str, document_id: str, document: Mapping[str, Any]) -> str:
-        return self._verdict("POST", f"{collection}?documentId={document_id}", fields_of(document))
+    def create(self, path: str, document: Document) -> str:
+        return self.commit(write_of(path, document, exists=False))
 
-    def update(self, path: str, document: Mapping[str, Any]) -> str:
-        mask = "&".join(f"updateMask.fieldPaths={quote(name)}" for name in document)
-        return self._verdict("PATCH", f"{path}?currentDocument.exists=true&{mask}", fields_of(document))
+    def replace(self, path: str, document: Document) -> str:
+        return self.commit(write_of(path, document))
+
+    def update(self, path: str, document: Document) -> str:
+        """Change the fields that the document has; the others stay."""
+        mask = [name for name, value in document.items() if value is not SERVER_TIME]
+        return self.commit(write_of(path, document, exists=True, mask=mask))
 
     def delete(self, path: str) -> str:
-        return self._verdict("DELETE", path)
+        return self.commit(delete_of(path))
+
+    def patch(self, path: str, document: Document) -> str:
+        """Change fields through the other door: PATCH with the mask in the address."""
+        mask = "&".join(f"updateMask.fieldPaths={quote(name)}" for name in document)
+        return self._verdict("PATCH", f"{path}?{mask}", fields_of(document))
 
     def query(self, collection: str, *, everywhere: bool = False, **equal: Any) -> str:
         """Ask for documents with these values; `everywhere`: in all collections of that name."""
@@ -97,20 +161,29 @@ class Person:
         }
         return self._verdict("POST", ":runAggregationQuery", {"structuredAggregationQuery": aggregation})
 
-    def commit(self, *writes: Mapping[str, Any]) -> str:
+    def commit(self, *writes: Write) -> str:
         return self._verdict("POST", ":commit", {"writes": list(writes)})
 
-    def read(self, path: str) -> dict[str, Any]:
-        """The fields of a document, in Firestore's JSON, for who may read it."""
+    def batch_write(self, *writes: Write) -> str:
+        """Independent writes in one request, which a batch of an SDK never is."""
+        return self._verdict("POST", ":batchWrite", {"writes": list(writes)})
+
+    def read(self, path: str) -> dict[str, Any] | None:
+        """The fields of a document, in Firestore's JSON, for who may read it; None when it is not there."""
         status, answer = self._send("GET", path, None)
+        if status == http.client.NOT_FOUND:
+            return None
         assert status == http.client.OK, answer
-        fields: dict[str, Any] = answer["fields"]
+        fields: dict[str, Any] = answer.get("fields", {})
         return fields
 
-    def put(self, path: str, document: Mapping[str, Any]) -> None:
+    def put(self, path: str, document: Document) -> None:
         """Write a document as it must succeed, for who may."""
-        status, answer = self._send("PATCH", path, fields_of(document))
-        assert status == http.client.OK, answer
+        self.must(write_of(path, document))
+
+    def must(self, *writes: Write) -> None:
+        verdict = self.commit(*writes)
+        assert verdict == ALLOWED, verdict
 
     def _verdict(self, method: str, path: str, body: Any = None) -> str:
         status, answer = self._send(method, path, body)

@@ -1,138 +1,155 @@
-"""Every collection, operation and kind of person, with the verdicts computed from one table."""
+"""Every place, operation and kind of person, with the verdicts computed from the one table."""
 
-import ast
 import itertools
+import re
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
-from tests.rules.rest import ALLOWED, REFUSED, Person, id_token
+from tests.rules.access import DEVICE, DEVICES, OPERATIONS, PEOPLE, PROPER_WRITES, TABLE, Role, Somebody, may
+from tests.rules.rest import ALLOWED, REFUSED, Person, Write, delete_of, id_token, write_of
 
-ROOT = Path(__file__).resolve().parents[2]
+CELLS = tuple(itertools.product(PEOPLE, TABLE, OPERATIONS))
 
-OPERATIONS = ("get", "list", "create", "update", "delete")
-PEOPLE = ("anonymous", "stranger", "owner", "admin")
+WORKERS = 4
+LONG_AGO_S = 600
 
-NOBODY: frozenset[str] = frozenset()
-OWNER = frozenset({"owner"})
-ADMIN = frozenset({"admin"})
-SIGNED_IN = frozenset({"stranger", "owner", "admin"})
+CLAIMS: Mapping[Role, Mapping[str, Any]] = {
+    Role.GUEST: {"firebase": {"sign_in_provider": "anonymous", "identities": {}}, "provider_id": "anonymous"},
+    Role.USER: {},
+    Role.SUPPORT: {"role": "support"},
+    Role.MODERATOR: {"role": "moderator"},
+    Role.ADMIN: {"role": "admin"},
+    Role.SUSPENDED: {"role": "admin", "suspended": True},
+    Role.SUSPENDED_JUST_NOW: {"role": "admin"},
+    Role.SIGNED_OUT_EVERYWHERE: {"role": "admin", "auth_time": int(time.time()) - LONG_AGO_S},
+    Role.ERASING: {"role": "admin"},
+}
+
+ACCOUNTS: Mapping[Role, Mapping[str, Any]] = {
+    # Of one that was suspended and says so in its token, the document says nothing here: the claim alone must do.
+    **{role: {"status": "active"} for role in Role},
+    Role.SUSPENDED_JUST_NOW: {"status": "suspended"},
+    Role.SIGNED_OUT_EVERYWHERE: {"status": "active", "valid_since": datetime.now(UTC) - timedelta(minutes=1)},
+    Role.ERASING: {"status": "erasing"},
+}
 
 
 @dataclass(frozen=True)
-class Row:
-    """Who may get one document, and who may list without a filter. Nobody may write anything."""
+class Estate:
+    """All documents of one owner: a place of the table → the document there."""
 
-    get: frozenset[str]
-    list: frozenset[str]
+    uid: str
+    account: Mapping[str, Any]
+    paths: Mapping[str, str]
 
+    def document(self, place: str) -> Mapping[str, Any]:
+        if place == DEVICES:
+            return DEVICE
+        return {"uid": self.uid, **(self.account if place == "users/{uid}" else {})}
 
-TABLE: Mapping[str, Row] = {
-    "users/{uid}": Row(OWNER, NOBODY),
-    "users/{uid}/conversations/c_1": Row(OWNER, OWNER),
-    "users/{uid}/conversations/c_1/messages/m_1": Row(OWNER, OWNER),
-    "users/{uid}/generations/g_1": Row(OWNER, OWNER),
-    "credit_accounts/{uid}": Row(OWNER, NOBODY),
-    "credit_accounts/{uid}/grants/g_1": Row(OWNER, OWNER),
-    "credit_accounts/{uid}/holds/h_1": Row(OWNER, OWNER),
-    "credit_accounts/{uid}/entries/e_1": Row(OWNER, OWNER),
-    "credit_accounts/{uid}/checkpoints/latest": Row(NOBODY, NOBODY),
-    "usage_records/{unique}": Row(OWNER, NOBODY),  # listing needs the filter on one's own uid
-    "activity/{uid}": Row(OWNER, NOBODY),
-    "activity/{uid}/entries/000000000001": Row(OWNER, OWNER),
-    "analytics_daily/{unique}": Row(NOBODY, NOBODY),
-    "analytics_daily/{unique}/shards/0": Row(ADMIN, ADMIN),
-    "models/{unique}": Row(SIGNED_IN, SIGNED_IN),
-    "events/{unique}": Row(NOBODY, NOBODY),
-    "processed/{unique}": Row(NOBODY, NOBODY),
-    "idempotency/{unique}": Row(NOBODY, NOBODY),
-    "api_keys/{unique}": Row(NOBODY, NOBODY),
-    "no_rule_names_this/{unique}": Row(NOBODY, NOBODY),
-}
-
-CELLS = tuple(itertools.product(TABLE, OPERATIONS, PEOPLE))
+    def writes(self) -> list[Write]:
+        return [write_of(path, self.document(place)) for place, path in self.paths.items()]
 
 
-def expected(place: str, operation: str, who: str) -> str:
-    readers = {"get": TABLE[place].get, "list": TABLE[place].list}.get(operation, NOBODY)
-    return ALLOWED if who in readers else REFUSED
-
-
-@pytest.fixture
-def people(anybody: Callable[[str | None], Person], uid: str) -> dict[str, Person]:
-    tokens = {
-        "anonymous": None,
-        "stranger": id_token("stranger"),
-        "owner": id_token(uid),
-        "admin": id_token("staff", role="admin"),
-    }
-    return {name: anybody(token) for name, token in tokens.items()}
-
-
-@pytest.fixture
-def paths(server: Person, uid: str) -> dict[str, str]:
-    """The place of each row in the table → a document there. What is refused is refused although it exists."""
+def estate_of(role: Role) -> Estate:
     unique = uuid.uuid4().hex
-    paths = {place: place.format(uid=uid, unique=unique) for place in TABLE}
-    for path in paths.values():
-        server.put(path, {"uid": uid, "seeded": True})
-    return paths
+    uid = f"{role.name.lower()}-{unique}"
+
+    def path(place: str) -> str:
+        return re.sub(r"{(\w+)}", lambda found: uid if found[1] == "uid" else f"{found[1]}-{unique}", place)
+
+    return Estate(uid, ACCOUNTS[role], {place: path(place) for place in TABLE})
 
 
-def attempt(person: Person, operation: str, path: str, uid: str) -> str:
+@pytest.fixture
+def settle(server: Person) -> Callable[[Role], Estate]:
+    """Makes all documents of somebody. What is refused is refused although it exists."""
+
+    def settled(role: Role) -> Estate:
+        estate = estate_of(role)
+        server.must(*estate.writes())
+        return estate
+
+    return settled
+
+
+def attempt(person: Person, server: Person, estate: Estate, place: str, operation: str) -> str:
+    path = estate.paths[place]
     collection, _, _ = path.rpartition("/")
-    # Its own id for each attempt, and the owner's for documents that are named after their owner.
-    new_id = f"{uid}-new" if path.endswith(uid) else f"new_{uuid.uuid4().hex}"
-    attempts: dict[str, Callable[[], str]] = {
+    document = PROPER_WRITES.get((place, operation), {"uid": estate.uid, "forged": True})
+
+    def create() -> str:
+        if not place.endswith("{uid}"):
+            return person.create(f"{path}-new", document)
+        # A document that bears its owner's uid can be made only where it is missing.
+        server.must(delete_of(path))
+        verdict = person.create(path, document)
+        server.put(path, estate.document(place))
+        return verdict
+
+    attempts: Mapping[str, Callable[[], str]] = {
         "get": lambda: person.get(path),
         "list": lambda: person.list(collection),
-        "create": lambda: person.create(collection, new_id, {"uid": uid}),
-        "update": lambda: person.update(path, {"seeded": False}),
+        "list_by_uid": lambda: person.query(collection, uid=estate.uid),
+        "create": create,
+        "update": lambda: person.update(path, document),
         "delete": lambda: person.delete(path),
     }
     return attempts[operation]()
 
 
-def test_every_cell_of_the_table_has_its_verdict(people, paths, uid, capsys):
-    wrong = {}
-    for place, operation, who in CELLS:
-        verdict = attempt(people[who], operation, paths[place], uid)
-        if verdict != expected(place, operation, who):
-            wrong[place, operation, who] = verdict
-    assert not wrong
-    allowed = sum(expected(*cell) == ALLOWED for cell in CELLS)
+def wrong_verdicts(role: Role | None, person: Person, server: Person, own: Estate, foreign: Estate) -> Iterator[str]:
+    """What the rules judge otherwise than the table, for everything that somebody of this role may try."""
+    for somebody, place, operation in CELLS:
+        if somebody.role is role:
+            verdict = attempt(person, server, own if somebody.owns_it else foreign, place, operation)
+            if verdict != (ALLOWED if may(place, operation, somebody) else REFUSED):
+                yield f"{somebody}: {operation} {place}: {verdict}"
+
+
+def test_every_cell_of_the_table_has_its_verdict(anybody, settle, capsys):
+    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+        tries = []
+        for role in (None, *Role):
+            # Everybody has a neighbour and a server of their own, so that nobody waits for the others.
+            own, foreign = settle(role or Role.USER), settle(Role.USER)
+            person = anybody(id_token(own.uid, **CLAIMS[role]) if role else None)
+            tries.append(pool.submit(list, wrong_verdicts(role, person, anybody("owner"), own, foreign)))
+        assert list(itertools.chain.from_iterable(attempts.result() for attempts in tries)) == []
+    allowed = sum(may(place, operation, somebody) for somebody, place, operation in CELLS)
     with capsys.disabled():
-        print(f"\n{len(CELLS)} verdicts of the security rules: {allowed} allowed, {len(CELLS) - allowed} refused")
+        print(
+            f"\n{len(CELLS)} verdicts of the security rules"
+            f" ({len(TABLE)} places x {len(OPERATIONS)} operations x {len(PEOPLE)} kinds of people):"
+            f" {allowed} allowed, {len(CELLS) - allowed} refused"
+        )
 
 
-def test_owners_cannot_make_the_documents_that_bear_their_name(people, uid):
-    for collection in ("users", "credit_accounts", "activity"):
-        verdict = people["owner"].create(collection, uid, {"role": "admin", "available_micro": 10**12})
-        assert verdict == REFUSED, collection
+def test_nothing_below_a_place_is_open_to_its_owner_or_to_admins(anybody, server, settle):
+    """What an open place has below it is a place of its own."""
+    estate = settle(Role.USER)
+    people = [anybody(id_token(estate.uid)), anybody(id_token(estate.uid, role="admin"))]
+    below = {place: f"{path}/below/d_1" for place, path in estate.paths.items()}
+    server.must(*(write_of(path, {"uid": estate.uid}) for path in below.values()))
+    for person, (place, path) in itertools.product(people, below.items()):
+        assert person.get(path) == REFUSED, place
+        assert person.list(path.removesuffix("/d_1")) == REFUSED, place
+        assert person.create(f"{path}-new", {"uid": estate.uid}) == REFUSED, place
 
 
-def test_the_table_names_every_collection_of_the_code():
-    named = {name for place in TABLE for name in place.split("/")[::2]}
-    assert collections_of_the_code() - named == set()
-
-
-def collections_of_the_code() -> set[str]:
-    """The names that stand where a path has a collection."""
-    return {
-        name for package in ("functions", "shared", "triggers") for name in _collections((ROOT / package).rglob("*.py"))
-    }
-
-
-def _collections(files: Iterator[Path]) -> Iterator[str]:
-    for file in files:
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and _is_path(node.func.attr, node):
-                yield from (str(name.value) for name in node.args[::2] if isinstance(name, ast.Constant))
-
-
-def _is_path(method: str, call: ast.Call) -> bool:
-    """Whether the call's arguments are a path from its beginning; `document` with one argument only adds an id."""
-    return method in {"collection", "collection_group"} or (method == "document" and len(call.args) > 1)
+def test_what_is_asked_of_the_table_says_yes_and_no_to_each_right():
+    """Guards the table's own arithmetic: a `may` that is always false would agree with closed rules."""
+    assert may("users/{uid}", "get", Somebody(Role.USER, owns_it=True))
+    assert not may("users/{uid}", "get", Somebody(Role.ADMIN))
+    assert not may("users/{uid}", "get", Somebody(Role.SUSPENDED, owns_it=True))
+    assert may("models/{modelId}", "list", Somebody(Role.GUEST))
+    assert not may("models/{modelId}", "list", Somebody(None))
+    assert may("analytics_daily/{date}/shards/{shard}", "get", Somebody(Role.ADMIN))
+    assert not may("analytics_daily/{date}/shards/{shard}", "get", Somebody(Role.MODERATOR))

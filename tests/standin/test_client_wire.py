@@ -381,10 +381,21 @@ def answer_then(end: Callable[[Wire], None]) -> Script:
 
 
 @pytest.mark.parametrize("end", [Wire.reset, lambda wire: wire.sock.close()], ids=["reset", "close"])
-def test_a_stale_connection_is_replaced_once(stage, end):
+def test_a_question_that_a_stale_connection_took_is_not_sent_again_because_it_may_be_charged(stage, end):
     client, server = stage.play(answer_then(end), serve(STREAM))
     assert client.complete_chat(BODY).text == "Hello"
+    with pytest.raises(UpstreamError) as caught:
+        client.stream_chat(BODY)
+    assert caught.value.details == {"fault": "kept_connection_closed", "cause": "RemoteDisconnected"}
+    assert len(server.requests) == 2
     assert read_whole(client) == "Günler 🙂"
+
+
+@pytest.mark.parametrize("end", [Wire.reset, lambda wire: wire.sock.close()], ids=["reset", "close"])
+def test_a_look_up_on_a_stale_connection_is_sent_again_once(stage, end):
+    client, server = stage.play(answer_then(end), serve(answer(b'{"data":{"id":"gen-1"}}')))
+    assert client.complete_chat(BODY).text == "Hello"
+    assert client.find_generation("gen-1") is not None
     assert len(server.requests) == 3
 
 

@@ -1,12 +1,18 @@
-"""Store tests talk to a Firestore emulator that is already running; nothing else is needed."""
+"""Store tests talk to a Firestore emulator and a Redis that are already running; the stand-in they start themselves."""
 
 import os
+import subprocess
+import sys
+import time
 import uuid
 
 import pytest
 from google.cloud import firestore
 
-from shared.clients import firestore_client
+from shared.clients import firestore_client, openrouter
+from shared.settings import settings
+from tests.processes import free_port
+from tests.store.chat.support import NoLimits, Standin
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,3 +38,47 @@ def _wake_up():
 def uid():
     """A user of this test alone, so that tests need not clean up after each other."""
     return f"user-{uuid.uuid4().hex}"
+
+
+@pytest.fixture(scope="session")
+def standin_process():
+    port = free_port()
+    command = [sys.executable, "-m", "emulator.openrouter", "--port", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    standin = Standin(f"http://127.0.0.1:{port}")
+    os.environ["OPENROUTER_BASE_URL"] = f"{standin.url}/api/v1"
+    os.environ["OPENROUTER_API_KEY"] = f"sk-or-v1-{uuid.uuid4().hex}"
+    os.environ.setdefault("FIREBASE_AUTH_EMULATOR_HOST", "127.0.0.1:9")
+    settings.cache_clear()
+    for _ in range(100):
+        try:
+            standin.requests()
+            break
+        except OSError:
+            time.sleep(0.1)
+    yield standin
+    openrouter().close()
+    process.terminate()
+    process.wait(timeout=10)
+
+
+@pytest.fixture(scope="session")
+def catalogue(standin_process, firestore_emulator):
+    from functions.chat import models
+
+    assert models.sync() > 10
+    return standin_process
+
+
+@pytest.fixture
+def standin(catalogue):
+    catalogue.reset()
+    return catalogue
+
+
+@pytest.fixture
+def no_limits(monkeypatch):
+    """Everybody is below every limit in this process: limits have tests of their own."""
+    from shared.http import pipeline
+
+    monkeypatch.setattr(pipeline, "admit", lambda **_: NoLimits())

@@ -150,7 +150,7 @@ def test_a_function_can_be_called_from_a_page_of_another_port(pro):
 
 
 def test_a_failed_turn_leaves_one_line_with_its_trace_in_the_log(pro, suite):
-    suite.fault(status="500")
+    suite.fault(status="401")
     trace_id = "5a" * 16
     conversation = pro.conversation()
     answer = pro.api(

@@ -4,6 +4,9 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
+from shared import metrics
+from shared.limits import limiter
+from shared.redis_link import Link, LinkFailed
 from shared.settings import settings
 
 ENVIRONMENT = {
@@ -30,3 +33,16 @@ def _local_settings(monkeypatch):
     settings.cache_clear()
     yield
     settings.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def _redis_is_away(monkeypatch):
+    """Every call is refused at once, as by a server that is down: what the limiter decides, it decides alone."""
+
+    def refuse(self, *command):
+        raise LinkFailed("there is no Redis in this test")
+
+    monkeypatch.setattr(Link, "call", refuse)
+    monkeypatch.setattr(limiter, "_limiters", {})
+    monkeypatch.setattr(metrics, "_by_pid", {})
+    monkeypatch.setattr(metrics, "SAVE_EVERY_S", 3600)

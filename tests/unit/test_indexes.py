@@ -7,7 +7,7 @@ compared with the indexes Firestore makes by itself and those of the file
 
 import ast
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,8 +17,10 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import firestore
 from google.cloud.firestore_v1.base_query import FieldFilter
-from google.cloud.firestore_v1.types import StructuredQuery
+from google.cloud.firestore_v1.types import AggregationResult, RunAggregationQueryResponse, StructuredQuery, Value
 
+from functions.access import domain as access_domain
+from functions.access import repository as access
 from functions.activity import domain as activity_domain
 from functions.activity import repository as activity
 from functions.chat import domain as chat_domain
@@ -26,17 +28,84 @@ from functions.chat import repository as chat
 from functions.chat import schemas as chat_schemas
 from functions.credits import domain as credits_domain
 from functions.credits import repository as credits
+from functions.privacy import domain as privacy_domain
+from functions.privacy import repository as privacy
+from functions.privacy.inventory import DOCUMENTS
+from functions.users import repository as users
 from shared import clients, events, store
+from shared.holdings import Documents
+from shared.identity.accounts import Status
+from shared.identity.permissions import Role
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "firestore.indexes.json"
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
+JOB = privacy_domain.Job(
+    id="job_1",
+    kind=privacy_domain.Kind.EXPORT,
+    uid="u",
+    state=privacy_domain.State.QUEUED,
+    created_at=NOW,
+    step="",
+    done=0,
+    total=0,
+    failures=0,
+    passes=0,
+    cut_off_at=None,
+    lease_until=None,
+    version=None,
+)
+
+FOUND_BY_FIELD = tuple(one for one in DOCUMENTS if not one.by_path)
+"""Collections of all users, in which everything of one user is found for the archive, the erasure and the proof."""
+
+
+def each_by_field(ask: Callable[[Documents], Any]) -> None:
+    for holding in FOUND_BY_FIELD:
+        ask(holding)
+
+
+def in_a_transaction(ask: Callable[[Any], Any]) -> None:
+    transaction = clients.firestore_client().transaction()
+    vars(transaction)["_id"] = b"transaction"
+    ask(transaction)
+
 
 QUERIES = {
+    "functions/access/repository.py:_query": lambda: [
+        *(access._query(name, uid="u", id="i") for name in ("api_keys", "sessions")),
+        *(access._query(name, uid="u", revoked_at=None) for name in ("api_keys", "sessions")),
+    ],
     "functions/activity/repository.py:list_entries": lambda: activity.list_entries("u", 10, None),
+    "functions/activity/repository.py:first_links": lambda: activity.first_links("u", 10),
+    "functions/activity/repository.py:all_links": lambda: list(activity.all_links("u")),
+    "functions/privacy/repository.py:list_waiting_jobs": lambda: privacy.list_waiting_jobs(NOW, 10),
+    "functions/privacy/repository.py:list_past_exports": lambda: privacy.list_past_exports(NOW, 10),
+    "functions/privacy/repository.py:list_other_jobs": lambda: privacy.list_other_jobs(JOB),
+    "functions/privacy/repository.py:next_references": lambda: each_by_field(
+        lambda holding: privacy.next_references(holding, "u")
+    ),
+    "functions/privacy/repository.py:count_documents": lambda: each_by_field(
+        lambda holding: privacy.count_documents(holding, "u")
+    ),
+    "functions/privacy/repository.py:_queries": lambda: each_by_field(
+        lambda holding: [query.get() for query in privacy._queries(holding, "u", frozenset())]
+    ),
+    "functions/privacy/repository.py:walk": lambda: each_by_field(lambda holding: list(privacy.walk(holding, "u"))),
+    "functions/privacy/repository.py:_pages": lambda: each_by_field(lambda holding: list(privacy.walk(holding, "u"))),
+    "functions/users/repository.py:find_by_username": lambda: users.find_by_username("ada"),
+    "functions/users/repository.py:list_users": lambda: [
+        users.list_users(role=role, status=status, limit=10, cursor=None)
+        for role in (None, Role.ADMIN)
+        for status in (None, Status.SUSPENDED)
+    ],
+    "functions/users/repository.py:is_last_admin_in": lambda: in_a_transaction(
+        lambda transaction: users.is_last_admin_in(transaction, "u")
+    ),
     "functions/chat/repository.py:list_conversations": lambda: chat.list_conversations("u", 10, None),
     "functions/chat/repository.py:recent_messages": lambda: chat.recent_messages("u", "c", 10),
     "functions/chat/repository.py:list_messages": lambda: chat.list_messages("u", "c", 10, None),
+    "functions/chat/repository.py:has_running": lambda: chat.has_running("u"),
     "functions/chat/repository.py:list_running": lambda: chat.list_running(NOW, 10),
     "functions/chat/repository.py:list_unsettled": lambda: chat.list_unsettled(10),
     "functions/chat/repository.py:list_models": chat.list_models,
@@ -71,6 +140,21 @@ STORED_FIELDS = {
     "entries": {field.name for kind in (activity_domain.Entry, credits_domain.Entry) for field in fields(kind)},
     "events": set(events.Event.__dataclass_fields__) | {"expires_at"},
     "processed": {"event_type", "at", "expires_at"},
+    "api_keys": {field.name for field in fields(access_domain.Key)} | {"forgotten_at"},
+    "sessions": {field.name for field in fields(access_domain.Session)},
+    "key_usage": {"uid", "month", "spent_micro", "updated_at", "expires_at"},
+    "idempotency": {
+        "uid",
+        "operation",
+        "fingerprint",
+        "state",
+        "holder",
+        "lease_until",
+        "salt",
+        "answer",
+        "expires_at",
+    },
+    "users": {"role", "status", "created_at", "username", "preferences", "bio"},
 }
 
 
@@ -109,6 +193,9 @@ def _flat(where: StructuredQuery.Filter) -> list[StructuredQuery.FieldFilter]:
             "OR: teach this test its index"
         )
         return [one for part in where.composite_filter.filters for one in _flat(part)]
+    if kind == "unary_filter" and where.unary_filter.op == StructuredQuery.UnaryFilter.Operator.IS_NULL:
+        equal = StructuredQuery.FieldFilter.Operator.EQUAL
+        return [StructuredQuery.FieldFilter(field=where.unary_filter.field, op=equal)]
     assert kind == "field_filter", f"{kind}: teach this test its index"
     return [where.field_filter]
 
@@ -173,6 +260,11 @@ class Recorder:
         self.queries.append(request["structured_query"])
         return iter(())
 
+    def run_aggregation_query(self, request: dict[str, Any], **_: Any) -> Iterator[Any]:
+        self.queries.append(request["structured_aggregation_query"].structured_query)
+        result = AggregationResult(aggregate_fields={"field_1": Value(integer_value=0)})
+        return iter([RunAggregationQueryResponse(result=result)])
+
 
 @pytest.fixture
 def recorder(monkeypatch):
@@ -234,7 +326,7 @@ def test_a_query_without_its_index_would_be_noticed():
     across_users = Asked("generations", "COLLECTION_GROUP", frozenset({"uid"}), (("ended_at", "DESCENDING"),))
     other_direction = Asked("usage_records", "COLLECTION", frozenset({"uid"}), (("at", "ASCENDING"),))
     by_exempted_field = Asked("messages", "COLLECTION", frozenset(), (("parts", "ASCENDING"),))
-    by_wildcard = Asked("events", "COLLECTION", frozenset({"uid"}), ())
+    by_wildcard = Asked("events", "COLLECTION", frozenset({"subject"}), ())
     single_field_of_a_group = Asked("messages", "COLLECTION_GROUP", frozenset(), (("created_at", "ASCENDING"),))
     for asked in (across_users, other_direction, by_exempted_field, by_wildcard, single_field_of_a_group):
         assert not INDEXES.serve(asked), asked
@@ -268,4 +360,11 @@ def test_what_expires_is_what_carries_the_time(monkeypatch):
     assert "/processed/" in mark.update.name
     assert set(mark.update.fields) == STORED_FIELDS["processed"]
 
-    assert INDEXES.times_to_live == {("events", "expires_at"), ("processed", "expires_at")}
+    assert INDEXES.times_to_live == {
+        ("events", "expires_at"),
+        ("processed", "expires_at"),
+        ("idempotency", "expires_at"),
+        ("api_keys", "forgotten_at"),
+        ("sessions", "expires_at"),
+        ("key_usage", "expires_at"),
+    }

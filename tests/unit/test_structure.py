@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from functions.api import CAPABILITIES, all_routes, document
-from shared.options import OPTIONS
+from shared.deployment import FUNCTIONS
 from shared.settings import REGION
 
 ROOT = Path(__file__).parents[2]
@@ -29,11 +29,10 @@ README_LINES = 25
 # Slow to import. What a function does not need must not be there when it starts.
 NEVER_AT_START = {"google.cloud.pubsub_v1", "google.cloud.storage", "openai"}
 FORBIDDEN_MODULES = {
-    "system": NEVER_AT_START | {"google.cloud.firestore", "redis", "grpc"},
+    "system": NEVER_AT_START | {"google.cloud.firestore", "grpc"},
     "chat": NEVER_AT_START,
-    "chat_send": NEVER_AT_START,
-    "credits": NEVER_AT_START | {"redis"},
-    "activity": NEVER_AT_START | {"redis"},
+    "users": NEVER_AT_START,
+    "on_event_created": {"google.cloud.storage", "openai"},
 }
 
 ENVIRONMENT = {
@@ -47,8 +46,8 @@ import json, main
 from firebase_functions.private import serving
 found = serving.get_functions()
 print(json.dumps({
-    "modules": main.MODULES,
-    "defined": [name for name in main.MODULES if hasattr(getattr(main, name, None), "__firebase_endpoint__")],
+    "modules": {name: function.module for name, function in main.FUNCTIONS.items()},
+    "defined": [name for name in main.FUNCTIONS if hasattr(getattr(main, name, None), "__firebase_endpoint__")],
     "manifest": serving.functions_as_yaml(found),
     "files": [__import__(name).__file__ for name in ("functions", "triggers", "shared")],
 }))
@@ -58,7 +57,7 @@ import json, os, sys, main
 print(json.dumps({
     "modules": [name for name in sys.modules],
     "threads": os.environ.get("THREADS"),
-    "defined": [name for name in main.MODULES if hasattr(main, name)],
+    "defined": [name for name in main.FUNCTIONS if hasattr(main, name)],
 }))
 """
 
@@ -143,13 +142,16 @@ def test_the_globs_are_read_as_hosting_reads_them():
     assert not matches("/api/v1/openapi.json", "/api/v1/openapixjson")
 
 
-def test_every_function_has_its_options_and_no_options_are_left_over():
-    assert set(discovery()["modules"]) == set(OPTIONS)
-
-
 def test_every_function_of_main_is_defined_and_found_by_deployment():
-    assert discovery()["defined"] == list(discovery()["modules"])
-    assert set(endpoints()) == set(discovery()["modules"])
+    everywhere = [name for name, function in FUNCTIONS.items() if function.only_with is None]
+    assert discovery()["defined"] == everywhere
+    assert set(endpoints()) == set(everywhere)
+
+
+def test_a_function_that_not_every_project_can_have_is_deployed_when_it_is_asked_for():
+    found = in_a_fresh_process(DISCOVER, AUTH_TRIGGER="on")
+    assert set(found["defined"]) == set(FUNCTIONS)
+    assert "on_user_creating" in yaml.safe_load(found["manifest"])["endpoints"]
 
 
 def test_every_function_is_deployed_under_the_name_it_is_found_by():
@@ -159,7 +161,7 @@ def test_every_function_is_deployed_under_the_name_it_is_found_by():
 
 def test_every_function_is_deployed_with_its_options():
     for name, endpoint in endpoints().items():
-        options = OPTIONS[name]
+        options = FUNCTIONS[name].options
         assert endpoint["region"] == [REGION]
         assert endpoint["availableMemoryMb"] == options.memory_mb
         assert endpoint["timeoutSeconds"] == options.timeout_s
@@ -169,8 +171,8 @@ def test_every_function_is_deployed_with_its_options():
 
 def test_a_failed_event_is_delivered_again():
     triggers = {name: endpoint["eventTrigger"] for name, endpoint in endpoints().items() if "eventTrigger" in endpoint}
-    assert set(triggers) == {"on_event_created", "on_chat_event"}
-    assert all(trigger["retry"] is True for trigger in triggers.values())
+    retried = {name: trigger["retry"] for name, trigger in triggers.items()}
+    assert retried == {"on_event_created": True, "on_chat_event": True, "on_privacy_job_created": True}
 
 
 def test_only_functions_that_ask_models_see_the_key_that_pays():
@@ -227,12 +229,13 @@ def test_a_function_starts_without_what_it_does_not_need(target):
 def test_a_function_starts_with_its_own_code_only(target):
     assert started(target)["defined"] == [target]
     assert "functions.api" not in started(target)["modules"]
-    assert [name for name in started(target)["modules"] if name.startswith("triggers")] == []
+    others = {function.module for function in FUNCTIONS.values()} - {FUNCTIONS[target].module}
+    assert others & set(started(target)["modules"]) == set()
 
 
 @pytest.mark.parametrize("target", FORBIDDEN_MODULES)
 def test_a_function_has_a_thread_for_every_request_it_admits(target):
-    assert started(target)["threads"] == str(OPTIONS[target].concurrency)
+    assert started(target)["threads"] == str(FUNCTIONS[target].options.concurrency)
 
 
 def test_the_packages_are_ours_and_not_somebody_elses_of_the_same_name():

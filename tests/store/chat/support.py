@@ -6,7 +6,7 @@ import time
 import urllib.request
 import uuid
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from flask import Request
 from werkzeug.test import Client
@@ -113,7 +113,19 @@ def wsgi_client(routes, dialect=None) -> Client:
     def application(environ, start_response):
         return handle(Request(environ))(environ, start_response)
 
-    return Client(application, Response)
+    return Client(application, Response, use_cookies=False)
+
+
+class NoLimits:
+    """An admission that takes nothing and lets everybody in."""
+
+    headers: ClassVar[dict[str, str]] = {}
+
+    def charge_tokens(self, tokens: int) -> None:
+        """Cost nothing."""
+
+    def release(self) -> None:
+        """Nothing was taken."""
 
 
 def give(uid: str, credits_amount: float, **options) -> None:

@@ -2,16 +2,11 @@
 
 import http.client
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -19,82 +14,32 @@ from functions.chat import service
 from functions.credits import service as credits
 from shared.clients import firestore_client
 from shared.clock import utc_now
-from tests.store.chat.conftest import free_port
+from shared.limits.policies import plan_limits
+from tests.processes import FunctionProcess
 from tests.store.chat.support import User, give, id_token, usage_record
 
-ROOT = Path(__file__).parents[3]
 
-
-class FunctionProcess:
-    """`functions-framework` serving one function, in a process group of its own."""
-
-    def __init__(self, target: str, log: Path) -> None:
-        self.port = free_port()
-        framework = Path(sys.executable).with_name("functions-framework")
-        command = [
-            str(framework),
-            "--source",
-            "main.py",
-            "--target",
-            target,
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(self.port),
-        ]
-        environment = {**os.environ, "FUNCTION_TARGET": target}
-        self._log = log
-        with log.open("wb") as output:
-            self._process = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-            )
-        self._wait_until_it_answers()
-
-    def _wait_until_it_answers(self) -> None:
-        give_up_at = time.monotonic() + 30
-        while time.monotonic() < give_up_at:
-            try:
-                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
-                connection.request("GET", "/__/health")
-                if connection.getresponse().status == 200:
-                    return
-            except OSError:
-                time.sleep(0.1)
-            finally:
-                connection.close()
-        self.kill()
-        pytest.fail(f"the function's process does not answer:\n{self.log()}")
-
-    @contextmanager
-    def post(self, uid: str, path: str, body: dict) -> Iterator[http.client.HTTPResponse]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        headers = {"Authorization": f"Bearer {id_token(uid)}", "Content-Type": "application/json"}
-        with closing(connection):
-            connection.request("POST", path, json.dumps(body), headers)
-            with connection.getresponse() as response:
-                yield response
-
-    def log(self) -> str:
-        return self._log.read_text()
-
-    def kill(self) -> None:
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(timeout=10)
+@contextmanager
+def post(process: FunctionProcess, uid: str, path: str, body: dict) -> Iterator[http.client.HTTPResponse]:
+    headers = {"Authorization": f"Bearer {id_token(uid)}", "Content-Type": "application/json"}
+    with closing(process.connect()) as connection:
+        connection.request("POST", path, json.dumps(body), headers)
+        with connection.getresponse() as response:
+            yield response
 
 
 @pytest.fixture
 def process(standin, tmp_path):
     running = FunctionProcess("chat", tmp_path / "chat.log")
     yield running
-    if running._process.poll() is None:
-        running.kill()
+    running.kill()
 
 
 def test_a_killed_process_leaves_an_interrupted_answer_that_is_paid_once(user: User, standin, process, monkeypatch):
     conversation = user.conversation()
     standin.fault(chunk_delay_ms=50)
     path = f"/api/v1/conversations/{conversation}/messages"
-    with process.post(user.uid, path, {"content": "/repeat 100 word"}) as stream:
+    with post(process, user.uid, path, {"content": "/repeat 100 word"}) as stream:
         while b"text-delta" not in stream.readline():
             pass
         for _ in range(10):
@@ -120,22 +65,23 @@ def test_a_killed_process_leaves_an_interrupted_answer_that_is_paid_once(user: U
     assert user.ask(conversation, "/say goes on").json["message"]["status"] == "completed"
 
 
-def test_credits_for_37_turns_pay_for_exactly_37_of_100_requests_at_once(poor_user: User, process):
+def test_credits_for_37_turns_pay_for_exactly_37_of_100_requests_twenty_at_a_time(poor_user: User, process):
     give(poor_user.uid, 37 * 1.2)
     conversation = poor_user.conversation()
+    firestore_client().collection("users").document(poor_user.uid).update({"plan": "enterprise"})
     body = {"content": "/say ok", "model": "craftpilot/flat-rate", "stream": False}
     path = f"/api/v1/conversations/{conversation}/messages"
 
     def ask(_: int) -> int:
-        with process.post(poor_user.uid, path, body) as response:
+        with post(process, poor_user.uid, path, body) as response:
             response.read()
             return response.status
 
     started = time.monotonic()
-    with ThreadPoolExecutor(max_workers=100) as pool:
+    with ThreadPoolExecutor(max_workers=plan_limits("enterprise").generations.slots) as pool:
         statuses = list(pool.map(ask, range(100)))
     answered, refused = statuses.count(200), statuses.count(402)
-    print(f"100 at once: {answered} answered, {refused} without credits, {time.monotonic() - started:.1f} s")
+    print(f"100 requests: {answered} answered, {refused} without credits, {time.monotonic() - started:.1f} s")
     assert (answered, refused) == (37, 63), process.log()
     assert len(poor_user.messages(conversation)) == 74
     account = credits.get_account(poor_user.uid)

@@ -7,9 +7,9 @@ from flask import Request
 from werkzeug.test import EnvironBuilder
 
 from functions.credits import http
-from shared.auth import Caller
 from shared.errors import Unauthenticated
 from shared.http import pipeline
+from shared.identity.caller import Caller
 
 DAY = timedelta(days=1)
 
@@ -18,11 +18,11 @@ DAY = timedelta(days=1)
 def get(wallet, monkeypatch):
     """GET a path as a user; the bearer token is the user's id."""
 
-    def authenticate(authorization, *, now):
+    def authenticate(presented, *, now, fresh):
         assert now == wallet.now
-        if authorization is None:
+        if not presented.authorization:
             raise Unauthenticated
-        return Caller(uid=authorization.removeprefix("Bearer "))
+        return Caller(uid=presented.authorization[0].removeprefix("Bearer "))
 
     monkeypatch.setattr(pipeline, "authenticate", authenticate)
     handle = pipeline.serve(http.routes, clock=lambda: wallet.now)

@@ -1,6 +1,7 @@
-"""Whatever is done to a stored chain, the verifier names the first entry that does not hold."""
+"""Whatever is done to a stored chain, the verifier names the first entry that does not hold; erasing breaks nothing."""
 
 import hashlib
+import json
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,7 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.activity.domain import EMPTY, GENESIS, Entry, Head, entry_hash, first_break
+from functions.activity.domain import (
+    ACCOUNT_ERASED,
+    EMPTY,
+    GENESIS,
+    Entry,
+    Head,
+    entry_hash,
+    erased,
+    first_break,
+    next_entry,
+    personal_hash,
+)
 
 Stored = tuple[Entry, str]
 
@@ -24,17 +36,49 @@ DETAILS = st.dictionaries(
     max_size=3,
 )
 MOMENTS = st.datetimes(timezones=st.just(UTC), min_value=datetime(2020, 1, 1), max_value=datetime(2040, 1, 1))  # noqa: DTZ001  # gets its zone
-HAPPENINGS = st.tuples(WORDS, WORDS, WORDS, DETAILS, MOMENTS, WORDS)
+SALTS = st.binary(min_size=16, max_size=16).map(bytes.hex)
+HAPPENINGS = st.fixed_dictionaries(
+    {
+        "event_id": WORDS,
+        "action": WORDS,
+        "subject": WORDS,
+        "details": DETAILS,
+        "salt": SALTS,
+        "occurred_at": MOMENTS,
+        "trace_id": WORDS,
+    }
+)
 
 
 def chained(happenings: list[Any]) -> list[Stored]:
     """A chain as it is stored when nobody meddles."""
     head, chain = EMPTY, []
-    for event_id, action, subject, details, at, trace_id in happenings:
-        entry = Entry(head.n + 1, event_id, action, subject, details, at, trace_id, head.hash)
+    for happening in happenings:
+        entry = next_entry(head, **happening)
         head = Head(entry.n, entry_hash(entry))
         chain.append((entry, head.hash))
     return chain
+
+
+def happened(action: str = "a.b", **changes: Any) -> dict[str, Any]:
+    """One happening, where which one does not matter."""
+    return {
+        "event_id": "evt_1",
+        "action": action,
+        "subject": "s",
+        "details": {},
+        "salt": "00" * 16,
+        "occurred_at": datetime(2026, 3, 1, 12, tzinfo=UTC),
+        "trace_id": "t",
+        **changes,
+    }
+
+
+def sealed(chain: list[Stored]) -> list[Stored]:
+    """The chain as the erasure of its account leaves it: without content, and a last entry that says so."""
+    last, digest = chain[-1]
+    explanation = next_entry(Head(last.n, digest), **happened(ACCOUNT_ERASED))
+    return [*((erased(entry), stored) for entry, stored in chain), (explanation, entry_hash(explanation))]
 
 
 CHAINS = st.lists(HAPPENINGS, min_size=1, max_size=4).map(chained)
@@ -73,7 +117,7 @@ def test_an_edit_of_any_field_is_found_where_it_was_made(data, chain, name):
 @given(st.data(), LONGER_CHAINS)
 def test_an_edit_with_a_mended_hash_is_found_at_the_next_entry(data, chain):
     at = data.draw(st.integers(0, len(chain) - 2))
-    forged = replace(chain[at][0], subject=chain[at][0].subject + "x")
+    forged = replace(chain[at][0], trace_id=chain[at][0].trace_id + "x")
     chain[at] = (forged, entry_hash(forged))
     assert first_break(chain) == at + 2
 
@@ -117,8 +161,7 @@ def test_a_repeated_entry_is_found(data, chain):
 def test_an_inserted_entry_is_found_at_once_or_by_the_one_behind_it(data, chain, happening):
     at = data.draw(st.integers(0, len(chain) - 1))
     head = EMPTY if at == 0 else Head(chain[at - 1][0].n, chain[at - 1][1])
-    event_id, action, subject, details, moment, trace_id = happening
-    forged = Entry(head.n + 1, event_id, action, subject, details, moment, trace_id, head.hash)
+    forged = next_entry(head, **happening)
     assert first_break([*chain[:at], (forged, entry_hash(forged)), *chain[at:]]) == at + 2
 
 
@@ -129,12 +172,12 @@ def test_another_users_chain_does_not_continue_this_one(chain, other):
 
 @given(CHAINS)
 def test_the_order_of_a_map_does_not_matter(chain):
-    for entry, stored_hash in chain:
-        assert entry_hash(replace(entry, details=dict(reversed(entry.details.items())))) == stored_hash
+    for entry, _ in chain:
+        assert personal_hash(entry.subject, dict(reversed(entry.details.items())), entry.salt) == entry.personal_hash
 
 
 def test_the_moment_is_hashed_as_the_database_keeps_it():
-    [(entry, _)] = chained([("evt_1", "a.b", "s", {}, datetime(2026, 3, 1, 12, tzinfo=UTC), "t")])
+    [(entry, _)] = chained([happened()])
 
     class FromTheDatabase(datetime):
         """Firestore gives a subclass of datetime."""
@@ -144,25 +187,89 @@ def test_the_moment_is_hashed_as_the_database_keeps_it():
 
 
 def test_what_has_no_canonical_form_is_refused():
-    [(entry, _)] = chained([("evt_1", "a.b", "s", {}, datetime(2026, 3, 1, 12, tzinfo=UTC), "t")])
     with pytest.raises(AssertionError, match="canonical"):
-        entry_hash(replace(entry, details={"x": object()}))
+        next_entry(EMPTY, **happened(details={"x": object()}))
 
 
 def test_an_entry_is_hashed_over_its_canonical_json():
-    entry = Entry(
-        n=1,
+    salt = "000102030405060708090a0b0c0d0e0f"
+    entry = next_entry(
+        EMPTY,
         event_id="evt_1",
         action="chat.message.completed",
         subject="conversations/c_1",
         details={"tokens": 3, "model": "ä"},
+        salt=salt,
         occurred_at=datetime(2026, 3, 1, 12, 0, 0, 5, tzinfo=UTC),
         trace_id="0af7651916cd43dd8448eb211c80319c",
-        previous_hash=GENESIS,
     )
+    personal = '{"details":{"model":"\\u00e4","tokens":3},"subject":"conversations/c_1"}'
+    assert entry.personal_hash == hashlib.sha256(bytes.fromhex(salt) + personal.encode()).hexdigest()
     canonical = (
-        '{"action":"chat.message.completed","details":{"model":"\\u00e4","tokens":3},"event_id":"evt_1","n":1,'
-        '"occurred_at":"2026-03-01T12:00:00.000005+00:00","previous_hash":"' + "0" * 64 + '",'
-        '"subject":"conversations/c_1","trace_id":"0af7651916cd43dd8448eb211c80319c"}'
+        '{"action":"chat.message.completed","event_id":"evt_1","n":1,'
+        '"occurred_at":"2026-03-01T12:00:00.000005+00:00",'
+        f'"personal_hash":"{entry.personal_hash}","previous_hash":"{GENESIS}",'
+        '"trace_id":"0af7651916cd43dd8448eb211c80319c"}'
     )
     assert entry_hash(entry) == hashlib.sha256(canonical.encode()).hexdigest()
+
+
+@given(CHAINS)
+def test_an_erased_chain_holds(chain):
+    assert first_break(sealed(chain)) is None
+
+
+@given(CHAINS)
+def test_an_erased_entry_keeps_its_hash_and_nothing_that_it_said(chain):
+    for entry, stored_hash in chain:
+        gone = erased(entry)
+        assert gone.is_erased
+        assert entry_hash(gone) == stored_hash
+        kept = {field.name for field in fields(Entry) if getattr(gone, field.name) is not None}
+        assert not kept & {"subject", "details", "salt"}
+
+
+@given(SALTS, SALTS)
+def test_without_the_salt_a_guess_of_the_content_cannot_be_confirmed(salt, other):
+    guessed = personal_hash("conversations/c_1", {"tokens": 3}, other)
+    assert (personal_hash("conversations/c_1", {"tokens": 3}, salt) == guessed) == (salt == other)
+    unsalted = json.dumps({"details": {"tokens": 3}, "subject": "conversations/c_1"}, separators=(",", ":"))
+    assert personal_hash("conversations/c_1", {"tokens": 3}, salt) != hashlib.sha256(unsalted.encode()).hexdigest()
+
+
+@given(st.data(), CHAINS)
+def test_content_that_went_without_an_erasure_is_found(data, chain):
+    at = data.draw(st.integers(0, len(chain) - 1))
+    entry, stored_hash = chain[at]
+    chain[at] = (erased(entry), stored_hash)
+    assert first_break(chain) == at + 1
+
+
+@given(st.data(), CHAINS, st.sampled_from(["subject", "details", "salt"]))
+def test_content_that_went_in_part_is_found_even_in_an_erased_account(data, chain, name):
+    at = data.draw(st.integers(0, len(chain) - 1))
+    entry, stored_hash = chain[at]
+    whole = sealed(chain)
+    whole[at] = (replace(entry, **{name: None}), stored_hash)
+    assert first_break(whole) == at + 1
+
+
+def test_content_that_went_after_the_erasure_is_found():
+    chain = sealed(chained([happened()]))
+    last, digest = chain[-1]
+    later = next_entry(Head(last.n, digest), **happened())
+    assert first_break([*chain, (erased(later), entry_hash(later))]) == 3
+
+
+@given(st.data(), LONGER_CHAINS)
+def test_an_edit_of_an_erased_chain_is_found_where_it_was_made(data, chain):
+    at = data.draw(st.integers(0, len(chain) - 1))
+    whole = sealed(chain)
+    entry, stored_hash = whole[at]
+    whole[at] = (replace(entry, action=entry.action + "x"), stored_hash)
+    assert first_break(whole) == at + 1
+
+
+def test_a_salt_that_is_no_longer_one_is_found():
+    [(entry, stored_hash)] = chained([happened()])
+    assert first_break([(replace(entry, salt="not hexadecimal"), stored_hash)]) == 1

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from importlib import import_module
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import pytest
 from hypothesis import given
@@ -44,7 +44,9 @@ def example(payload: type[EventPayload], **values: Any) -> dict[str, Any]:
     simple: dict[Any, Any] = {int: 7, str: "text", bool: True, datetime: MOMENT}
     for position, (name, field) in enumerate(payload.model_fields.items()):
         kind = next(iter(get_args(field.annotation)), field.annotation)
-        values.setdefault(name, 100 + position if kind is int else simple[kind])
+        value = 100 + position if kind is int else simple[kind]
+        many = get_origin(field.annotation) in {list, tuple}
+        values.setdefault(name, [value] if many else value)
     return payload.model_validate(values).model_dump(mode="json")
 
 

@@ -125,7 +125,9 @@ def test_there_are_payloads_to_look_at():
 
 @EACH_PAYLOAD
 def test_a_type_is_a_noun_and_what_happened_to_it(payload):
-    assert re.fullmatch(r"[a-z_]+(\.[a-z_]+)*\.[a-z_]+(ed|set|sent|begun|paid|left|lost)", payload.type)
+    assert re.fullmatch(
+        r"[a-z_]+(\.[a-z_]+)*\.[a-z_]+(ed(_out(_everywhere)?)?|set|sent|begun|paid|left|lost)", payload.type
+    )
 
 
 @EACH_PAYLOAD

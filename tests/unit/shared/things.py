@@ -9,7 +9,9 @@ from pydantic import BaseModel, ConfigDict
 from shared.errors import RateLimited, UpstreamError
 from shared.http.dialects import Problem
 from shared.http.pipeline import serve
-from shared.http.routes import Call, Page, Routes, Stream, Who
+from shared.http.routes import Call, Page, Reply, Routes, Stream, Who
+from shared.identity.permissions import Permission
+from shared.limits.policies import LimitClass
 from tests.unit.shared.exchange import NOW
 
 MAX_BODY_BYTES = 64 * 1024
@@ -69,7 +71,9 @@ class Things:
     def _routes(self) -> Routes:
         routes = Routes("things")
 
-        @routes.post("/mine", who=Who.SIGNED_IN, body=Thing, answer=Made, status=201, max_body_bytes=MAX_BODY_BYTES)
+        @routes.post(
+            "/mine", who=Permission.CHAT_WRITE, body=Thing, answer=Made, status=201, max_body_bytes=MAX_BODY_BYTES
+        )
         def make(call: Call[Thing, Any]) -> Made:
             """Make a thing."""
             self.calls.append(call)
@@ -92,12 +96,24 @@ class Things:
             """Drop a thing."""
             self.calls.append(call)
 
+        @routes.get("/people", who=Permission.USERS_READ, answer=Made)
+        def people(call: Call[Any, Any]) -> Made:
+            """Look at people, for those who may."""
+            self.calls.append(call)
+            return Made(name="people", by=call.caller.uid)
+
+        @routes.post("/heavy", who=Permission.CHAT_WRITE, fresh=True, weight=5, limit=LimitClass.GENERATE, answer=Made)
+        def lift(call: Call[Any, Any]) -> Reply:
+            """Lift something heavy, and say so in a header."""
+            self.calls.append(call)
+            return Reply(Made(name="heavy", by=call.caller.uid), headers={"X-Lifted": "yes"})
+
         @routes.get("/page", who=Who.ANYONE)
         def page(call: Call[Any, Any]) -> Page:
             """A page."""
             return Page("<p>hello", "text/html; charset=utf-8")
 
-        @routes.get("/stream", who=Who.SIGNED_IN, streams="Numbers.")
+        @routes.get("/stream", who=Permission.CHAT_WRITE, streams="Numbers.")
         def stream(call: Call[Any, Any]) -> Stream:
             """Numbers, one by one."""
             self.calls.append(call)

@@ -1,0 +1,1 @@
+"""A user's right to take their data away, and to have it gone."""

@@ -1,0 +1,1 @@
+"""Accounts of people: profile, user name, preferences, avatar, and what operators may change about them."""

@@ -1,0 +1,1 @@
+"""Who is calling, what standing they have, and what they may do."""

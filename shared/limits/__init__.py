@@ -1,0 +1,1 @@
+"""Rate limits: how much of the service one caller may take."""

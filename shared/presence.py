@@ -1,0 +1,105 @@
+"""Which functions are there: each serving process says so now and then, and the service registry reads it.
+
+    presence:{function}   hash: instance → JSON of `Instance`
+
+Nothing waits for it: a thread writes every few seconds, and while Redis is away nothing is written.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+from dataclasses import asdict, dataclass
+from typing import cast
+
+import redis
+
+from shared.clients import redis_client
+from shared.settings import settings
+
+INTERVAL_S = 5.0
+GONE_AFTER_S = 60.0
+"""An instance that was not heard of for this long has ended, or sleeps with its CPU taken away."""
+_KEPT_S = 86_400
+
+
+@dataclass(frozen=True)
+class Instance:
+    """What one process said about itself last. Times are seconds since 1970."""
+
+    revision: str
+    heard_at: float
+    requests: int
+    failures: int
+    """Requests that ended in an error of ours."""
+    last_request_failed: bool
+
+
+class _Reporter:
+    """What this process did, and the thread that says so; begun by the first request, so after any fork."""
+
+    def __init__(self, function: str) -> None:
+        self._key = _key(function)
+        self._instance = secrets.token_hex(6)
+        self._lock = threading.Lock()
+        self._requests = self._failures = 0
+        self._last_request_failed = False
+        self._thread: threading.Thread | None = None
+
+    def note(self, *, failed: bool) -> None:
+        with self._lock:
+            self._requests += 1
+            self._failures += failed
+            self._last_request_failed = failed
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._report_for_ever, name="presence", daemon=True)
+                self._thread.start()
+
+    def _report_for_ever(self) -> None:
+        while True:
+            self._report()
+            time.sleep(INTERVAL_S)
+
+    def _report(self) -> None:
+        with self._lock:
+            said = Instance(settings().revision, time.time(), self._requests, self._failures, self._last_request_failed)
+        try:
+            pipeline = redis_client().pipeline(transaction=False)
+            pipeline.hset(self._key, self._instance, json.dumps(asdict(said)))
+            pipeline.expire(self._key, _KEPT_S)
+            pipeline.execute()
+        except redis.RedisError:
+            return  # the registry shows what it last heard, and when: that is what is known
+
+
+_reporter: _Reporter | None = None
+
+
+def serve_as(function: str) -> None:
+    """Say which function this process serves. Processes that never say so (tests, scripts) report nothing."""
+    global _reporter  # noqa: PLW0603  # one process, one function
+    _reporter = _Reporter(function)
+
+
+def note(*, failed: bool) -> None:
+    """A request or an event is done."""
+    if _reporter is not None:
+        _reporter.note(failed=failed)
+
+
+def instances(functions: list[str]) -> dict[str, list[Instance]]:
+    """What was heard of each function within the last day. Raises redis.RedisError."""
+    pipeline = redis_client().pipeline(transaction=False)
+    for function in functions:
+        pipeline.hvals(_key(function))
+    heard = cast("list[list[str]]", pipeline.execute())
+    return {
+        function: [Instance(**json.loads(line)) for line in lines]
+        for function, lines in zip(functions, heard, strict=True)
+    }
+
+
+def _key(function: str) -> str:
+    return f"presence:{function}"

@@ -1,0 +1,80 @@
+"""Every route of the API document, asked with what a schema-driven fuzzer thinks of: right, wrong and absurd.
+
+Nothing may end in an error of ours, and no answer may be one that the document does not describe. `make test` asks the
+same questions every time; `FUZZ_EXAMPLES=1000 make fuzz` asks new ones.
+"""
+
+import os
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from functions.api import document
+from tests.suite.support import Suite, User, set_account, sign_in, sign_up
+
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+
+schema = schemathesis.openapi.from_dict(document())
+
+
+class Askers:
+    """A user of its own for each operation, because some of them end sessions and accounts."""
+
+    def __init__(self) -> None:
+        self._suite = Suite()
+        self._users: dict[str, User] = {}
+        self.asked = 0
+
+    def url(self) -> str:
+        return self._suite.hosting
+
+    def of(self, operation: str) -> User:
+        if operation not in self._users:
+            self._users[operation] = self._someone(operation)
+        return self._users[operation]
+
+    def _someone(self, operation: str) -> User:
+        if "/admin/" in operation:
+            return sign_in(self._suite, "admin@craftpilot.dev")
+        user = sign_up(self._suite)
+        set_account(user, plan="enterprise")
+        return user
+
+
+@pytest.fixture(scope="module")
+def askers():
+    askers = Askers()
+    yield askers
+    print(f"\nfuzzing: {askers.asked} requests, none answered with an error of ours or outside the document")
+
+
+@pytest.mark.timeout(600)
+@schema.parametrize()
+@settings(
+    max_examples=EXAMPLES or 20,
+    derandomize=not EXAMPLES,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    database=None,
+)
+def test_no_request_breaks_a_route_and_every_answer_is_in_the_document(case: Any, askers: Askers):
+    user = askers.of(case.operation.label)
+    askers.asked += 1
+    response = case.call(base_url=askers.url(), headers={"Authorization": f"Bearer {user.token}"})
+    case.validate_response(response, checks=CHECKS)
