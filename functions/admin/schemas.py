@@ -33,7 +33,7 @@ class UsersQuery(BaseModel):
 class UserSearch(_In):
     """Exactly one of them. An e-mail address belongs in a body: addresses of requests end up in logs."""
 
-    email: Annotated[str, Field(min_length=3, max_length=320)] | None = None
+    email: Annotated[str, Field(max_length=320, pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
     username: Annotated[str, Field(max_length=30), AfterValidator(as_username)] | None = None
 
     @model_validator(mode="after")

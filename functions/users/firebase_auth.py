@@ -56,7 +56,7 @@ def find_uid(email: str) -> str | None:
 
     try:
         uid: str = auth.get_user_by_email(email, app=firebase_app()).uid
-    except auth.UserNotFoundError:
+    except (auth.UserNotFoundError, ValueError):  # the SDK's word for what can be nobody's address
         return None
     except FirebaseError as error:
         raise Unavailable("Firebase Auth does not answer right now; try again.", retry_after_s=2) from error

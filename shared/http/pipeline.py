@@ -29,7 +29,7 @@ from shared.errors import (
     Unavailable,
 )
 from shared.http.dialects import Problem
-from shared.http.routes import Answer, Call, Empty, Page, Reply, Route, Routes, Stream, Who
+from shared.http.routes import DEFAULT_MAX_BODY_BYTES, Answer, Call, Empty, Page, Reply, Route, Routes, Stream, Who
 from shared.identity.authentication import Presented, authenticate, check_app
 from shared.limits.admission import Admission, admit
 from shared.settings import settings
@@ -164,6 +164,13 @@ class _Exchange:
         return route.handler(call)
 
     @property
+    def _has_much_unread(self) -> bool:
+        """More than any route takes was announced, or no length at all."""
+        announced = self._request.content_length
+        chunked = "chunked" in self._request.headers.get("Transfer-Encoding", "").lower()
+        return chunked or (announced or 0) > DEFAULT_MAX_BODY_BYTES
+
+    @property
     def _wants_stream(self) -> bool:
         return "text/event-stream" in self._request.headers.get("Accept", "")
 
@@ -251,6 +258,9 @@ class _Exchange:
     def _failed(self, error: AppError) -> Response:
         said = self._dialect.error_answer(error, self._trace, to_stream=self._wants_stream)
         response = Response(said.body, status=said.status, content_type=said.content_type)
+        if self._has_much_unread:
+            # The framework reads the rest of a request into memory before it answers, unless the answer is a stream.
+            response.response = iter([said.body.encode()])
         if error.retry_after_s is not None:
             response.headers["Retry-After"] = str(error.retry_after_s)
         if error.status == 401:  # noqa: PLR2004  # RFC 9110 §11.6.1: a 401 names its scheme
