@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def services() -> ServiceList:
-    """What is deployed, from the table that deploys it."""
+    """What is deployed, from the table that deploys it; what not every project has, once it was heard of."""
     heard = _heard()
     routes = {
         one.capability: [ServiceRoute(method=route.method, path=route.path) for route in one] for one in all_routes()
@@ -29,6 +29,7 @@ def services() -> ServiceList:
     items = [
         _service(name, function, routes.get(name, []), None if heard is None else heard[name])
         for name, function in FUNCTIONS.items()
+        if not function.only_with or (heard and heard[name])
     ]
     return ServiceList(items=items)
 
@@ -78,6 +79,8 @@ def _started_by(name: str, function: Function) -> tuple[Kind, str | None]:
     endpoint: Any = getattr(import_module(function.module), name).__firebase_endpoint__
     if endpoint.scheduleTrigger is not None:
         return Kind.SCHEDULE, str(endpoint.scheduleTrigger["schedule"])
+    if endpoint.blockingTrigger is not None:
+        return Kind.EVENT, str(endpoint.blockingTrigger["eventType"])
     filters = {**endpoint.eventTrigger["eventFilters"], **endpoint.eventTrigger.get("eventFilterPathPatterns", {})}
     about = filters.get("document") or filters.get("topic") or ""
     return Kind.EVENT, f"{endpoint.eventTrigger['eventType']} {about}".strip()
