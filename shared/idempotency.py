@@ -153,7 +153,7 @@ class Claim:
         try:
             if not _update(self._reference, done, self._held_since):
                 self._finish_after_takeover(done)
-        except Unavailable as error:
+        except Exception as error:  # noqa: BLE001  # an edge: whatever broke, the request's own answer goes out
             self._note("idempotency_answers_lost_total", reason=repr(error))
 
     def abandon(self, error: AppError | None = None) -> None:
@@ -166,8 +166,8 @@ class Claim:
                 _delete(self._reference, self._held_since)
             else:
                 _update(self._reference, {"lease_until": None}, self._held_since)
-        except Unavailable as unavailable:
-            self._note("idempotency_claims_lost_total", reason=repr(unavailable))
+        except Exception as broken:  # noqa: BLE001  # an edge: whatever broke, the request's own answer goes out
+            self._note("idempotency_claims_lost_total", reason=repr(broken))
 
     def _finish_after_takeover(self, done: dict[str, Any]) -> None:
         """A request that outlived its lease has the first answer all the same, unless a repetition was faster."""

@@ -2,6 +2,7 @@
 
     presence:{function}   hash: instance → JSON of `Instance`
 
+An instance that comes takes those away that were not heard of for a day: a busy function's hash holds one day's.
 Nothing waits for it: a thread writes every few seconds, and while Redis is away nothing is written.
 """
 
@@ -58,9 +59,20 @@ class _Reporter:
                 self._thread.start()
 
     def _report_for_ever(self) -> None:
+        self._take_the_gone_away()
         while True:
             self._report()
             time.sleep(INTERVAL_S)
+
+    def _take_the_gone_away(self) -> None:
+        try:
+            heard = cast("dict[str, str]", redis_client().hgetall(self._key))
+            read = {name: _instance_of(line) for name, line in heard.items()}
+            gone = [name for name, found in read.items() if found is None or time.time() - found.heard_at > _KEPT_S]
+            if gone:
+                redis_client().hdel(self._key, *gone)
+        except redis.RedisError:
+            return  # the next instance does it
 
     def _report(self) -> None:
         with self._lock:
@@ -96,9 +108,17 @@ def instances(functions: list[str]) -> dict[str, list[Instance]]:
         pipeline.hvals(_key(function))
     heard = cast("list[list[str]]", pipeline.execute())
     return {
-        function: [Instance(**json.loads(line)) for line in lines]
+        function: [found for line in lines if (found := _instance_of(line))]
         for function, lines in zip(functions, heard, strict=True)
     }
+
+
+def _instance_of(line: str) -> Instance | None:
+    """None for what another revision wrote in a way of its own."""
+    try:
+        return Instance(**json.loads(line))
+    except (ValueError, TypeError):
+        return None
 
 
 def _key(function: str) -> str:

@@ -82,17 +82,17 @@ def find(name: str) -> StoredFile | None:
 
 
 def read_start(file: StoredFile, length: int) -> bytes:
-    """The first bytes of exactly this content. Raises Unavailable also when it was replaced meanwhile."""
+    """The first bytes of exactly this content. Raises Unavailable also when it was replaced or deleted meanwhile."""
     blob = storage_bucket().blob(file.name, generation=file.generation)
-    with translated_errors():
+    with translated_errors(), _still_there():
         content: bytes = blob.download_as_bytes(start=0, end=length - 1, **_patiently())
     return content
 
 
 def copy(file: StoredFile, target: str) -> None:
-    """Copy exactly this content to another name, type and all."""
+    """Copy exactly this content to another name, type and all. Raises Unavailable as `read_start` does."""
     bucket = storage_bucket()
-    with translated_errors():
+    with translated_errors(), _still_there():
         bucket.copy_blob(bucket.blob(file.name), bucket, target, source_generation=file.generation, **_patiently())
 
 
@@ -135,6 +135,15 @@ def translated_errors() -> Iterator[None]:
         requests.Timeout,
     ) as error:
         raise Unavailable("Files cannot be reached right now; try again.", retry_after_s=2) from error
+
+
+@contextmanager
+def _still_there() -> Iterator[None]:
+    """A file that was found a moment ago and is gone: whoever looks again finds out what there is now."""
+    try:
+        yield
+    except google_errors.NotFound as error:
+        raise Unavailable("This file is being changed by another request; try again.", retry_after_s=1) from error
 
 
 def _patiently() -> dict[str, Any]:

@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from functions.access.domain import MAX_KEY_LIFE, MICRO, KeyState
 from shared.identity.permissions import KEY_SCOPES, Permission
+from shared.texts import JOINERS, is_unseen, shows_something
+
+_CREDITS_TEXT = r"^[0-9]{1,9}(\.[0-9]{1,6})?$"
+
+
+def _plain_number(value: object) -> object:
+    """Of texts only plain ones: `1e3`, `1_000` and the digits of other scripts are numbers to Python alone."""
+    if isinstance(value, str) and re.fullmatch(_CREDITS_TEXT, value) is None:
+        raise ValueError("must be a number such as 1500 or 0.25")
+    is_number = isinstance(value, str | int | float) and not isinstance(value, bool)
+    return Decimal(str(value)) if is_number else value
+
+
+def _seen(name: str) -> str:
+    if any(is_unseen(character) and character not in JOINERS for character in name) or not shows_something(name):
+        raise ValueError("must not hold control characters or other invisible ones")
+    return name
+
 
 _SCOPE_NAMES = {"type": "string", "enum": sorted(scope.value for scope in KEY_SCOPES)}
 _MOST_CREDITS = 1_000_000_000
@@ -17,7 +45,7 @@ _CREDITS = {
     "description": "Credits the key may spend in a calendar month (UTC), exact to a millionth; null: no limit.",
     "anyOf": [
         {"type": "number", "exclusiveMinimum": 0, "maximum": _MOST_CREDITS},
-        {"type": "string", "pattern": r"^[0-9]{1,9}(\.[0-9]{1,6})?$"},
+        {"type": "string", "pattern": _CREDITS_TEXT},
     ],
 }
 
@@ -29,6 +57,7 @@ Name = Annotated[
         pattern=r"^[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$",
         description="For people to tell keys apart.",
     ),
+    AfterValidator(_seen),
 ]
 Scopes = Annotated[
     list[Annotated[Permission, WithJsonSchema(_SCOPE_NAMES)]],
@@ -38,7 +67,12 @@ Models = Annotated[
     list[Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z0-9~][A-Za-z0-9._:/@~-]*$")]],
     Field(min_length=1, max_length=100, description="The only models the key is for; null: every model."),
 ]
-MonthlyLimit = Annotated[Decimal, Field(gt=0, le=_MOST_CREDITS, decimal_places=6), WithJsonSchema(_CREDITS)]
+MonthlyLimit = Annotated[
+    Decimal,
+    Field(gt=0, le=_MOST_CREDITS, decimal_places=6),
+    BeforeValidator(_plain_number),
+    WithJsonSchema(_CREDITS),
+]
 
 
 class KeyRequest(BaseModel):

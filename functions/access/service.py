@@ -152,7 +152,7 @@ def rotate_key(
 ) -> tuple[Key, str]:
     """A new secret in place of the old one, which dies at once or after the grace.
 
-    Raises NotFound, and Conflict for a key that is dead or was replaced already.
+    Raises NotFound, and Conflict for a key that is dead or was replaced already, or when too many would live at once.
     """
     secret = keys.new_key(seed)
 
@@ -164,6 +164,8 @@ def rotate_key(
         if old.rotated_to is not None:
             raise Conflict("This key was replaced already.", reason="already_rotated")
         new = _successor(old, new_id, secret, now)
+        if grace:  # for its time, two keys live in the place of one
+            _require_room(new, now)
         ended = _ended(old, new_id, grace, now)
         batch = store.new_batch()
         repository.add_key(batch, new)

@@ -21,7 +21,9 @@ _MAX_BODY_BYTES = 16 * 1024
 routes = Routes("admin")
 
 
-@routes.get("/api/v1/admin/users", who=Permission.USERS_READ, query=schemas.UsersQuery, answer=schemas.UserPage)
+@routes.get(
+    "/api/v1/admin/users", who=Permission.USERS_READ, fresh=True, query=schemas.UsersQuery, answer=schemas.UserPage
+)
 def list_users(call: Call[Any, schemas.UsersQuery]) -> schemas.UserPage:
     """All accounts, the newest first; of one role or one status."""
     query = call.query
@@ -32,6 +34,7 @@ def list_users(call: Call[Any, schemas.UsersQuery]) -> schemas.UserPage:
 @routes.post(
     "/api/v1/admin/users/search",
     who=Permission.USERS_READ,
+    fresh=True,
     body=schemas.UserSearch,
     answer=schemas.UserPage,
     limit=LimitClass.READ,
@@ -44,7 +47,7 @@ def search_users(call: Call[schemas.UserSearch, Any]) -> schemas.UserPage:
     return schemas.UserPage(items=[_shape(found)] if found else [], next_cursor=None)
 
 
-@routes.get("/api/v1/admin/users/{uid}", who=Permission.USERS_READ, answer=schemas.UserOut)
+@routes.get("/api/v1/admin/users/{uid}", who=Permission.USERS_READ, fresh=True, answer=schemas.UserOut)
 def get_user(call: Call[Any, Any]) -> schemas.UserOut:
     """One account."""
     return _shape(users.get_user(call.path["uid"]))

@@ -89,6 +89,10 @@ def learn_usage(upstream_id: str | None, pauses_s: Sequence[float]) -> TokenUsag
 
 def settle_late(generation: Generation, hold: Hold, usage: TokenUsage, *, now: datetime) -> None:
     """Charge a generation whose cost became known after its end, and show it at its message. Once per generation."""
+    if hold.state == "settled":
+        # By another sweep, since this one listed what is open. Only the ledger's own writes refuse a second time.
+        log.info("settled by somebody else first", generation_id=generation.id)
+        return
 
     def batch(*, with_message: bool) -> WriteBatch:
         made = store.new_batch()
@@ -249,15 +253,18 @@ def _commit_patiently(make: Callable[[], WriteBatch]) -> None:
 def _pay(batch: WriteBatch, hold: Hold, usage: TokenUsage, now: datetime) -> None:
     """Add the end of the hold to the batch; of one that ended before the cost was known, the cost as a correction."""
     charged_micro = charge_for(usage)
-    key_budget_id = hold.ref.get(KEY_BUDGET)
-    if key_budget_id and charged_micro:
-        access.add_key_spending(batch, uid=hold.uid, budget_id=key_budget_id, micro=charged_micro, now=now)
     if hold.state == "open" and charged_micro:
         credits.settle_into(batch, hold, charged_micro, now=now)
     elif hold.state == "open":
         credits.release_into(batch, hold, now=now, reason="no_cost")
+        return
     elif hold.state in _ENDED_UNPAID and charged_micro:
         credits.late_cost_into(batch, hold, charged_micro, now=now, ref=hold.ref)
+    else:
+        return
+    # Never without the ledger's write beside it, which refuses the batch the second time.
+    if key_budget_id := hold.ref.get(KEY_BUDGET):
+        access.add_key_spending(batch, uid=hold.uid, budget_id=key_budget_id, micro=charged_micro, now=now)
 
 
 def _second_to_end(generation: Generation, outcome: Outcome, *, keep_partial: bool, first_turn: bool) -> Ended | None:

@@ -110,6 +110,7 @@ def get_generation(call: Call[Any, Any]) -> schemas.Generation:
     query=schemas.EventsQuery,
     answer=schemas.GenerationEvents,
     streams=UI_STREAM,
+    limit=LimitClass.FOLLOW,
 )
 def read_events(call: Call[Any, schemas.EventsQuery]) -> schemas.GenerationEvents | Stream:
     """The events of a generation after number `after`: how a client that lost its stream gets the rest.

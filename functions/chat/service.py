@@ -99,8 +99,10 @@ def ask(
     `caller`: who asks; with an API key its models and its monthly limit hold, and what the turn costs counts for it.
     """
     key = caller.key if caller else None
+    # Chosen once: between two looks a circuit may open, and the one that was checked would not be the one asked.
+    model = models.get_model(question.model)
     if caller and key:
-        _check_key(caller, question, generation_id, clock())
+        _check_key(caller, model.slug, generation_id, clock())
     for _ in range(ASKED_AT_MOST):
         try:
             turn = begin(
@@ -109,6 +111,7 @@ def ask(
                 question,
                 clock=clock,
                 keep_partial=keep_partial,
+                model=model,
                 generation_id=generation_id,
                 key_budget_id=key.budget_id if key else None,
             )
@@ -124,10 +127,10 @@ def ask(
     raise UpstreamError("Every attempt at this answer broke off; ask again under a new key.")
 
 
-def _check_key(caller: Caller, question: Question, generation_id: str | None, now: datetime) -> None:
+def _check_key(caller: Caller, model: str, generation_id: str | None, now: datetime) -> None:
     """What was begun with the key before may be told again, whatever the key may do by now."""
     try:
-        access.check_key(caller, models.get_model(question.model).slug, now=now)
+        access.check_key(caller, model, now=now)
     except AppError:
         if generation_id is None or repository.find_generation(caller.uid, generation_id) is None:
             raise

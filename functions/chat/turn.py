@@ -111,15 +111,16 @@ def begin(
     *,
     clock: Clock,
     keep_partial: bool,
+    model: Model | None = None,
     generation_id: str | None = None,
     key_budget_id: str | None = None,
 ) -> Turn:
-    """Hold the credits and read the conversation, both at once.
+    """Hold the credits and read the conversation, both at once. `model` is the one to ask, when it was chosen already.
 
     Raises NotFound for a conversation that is not this user's, InvalidRequest for an unknown model or parent,
     InsufficientCredits, and AlreadyBegun; in each case nothing is held and nothing is written.
     """
-    model = models.get_model(question.model)
+    model = model or models.get_model(question.model)
     max_tokens = answer_tokens(model, question.max_tokens)
     generation = Generation(
         id=generation_id or new_id("gen"),

@@ -37,7 +37,7 @@ from functions.credits.domain import (
 from functions.credits.events import CreditsExpired, CreditsGranted
 from functions.credits.repository import find_hold, list_entries, list_expired_holds, list_expiring_accounts
 from functions.credits.verification import Drift, compare, find_drifts
-from shared import events, log, store
+from shared import events, holdings, log, store
 from shared.errors import Conflict, FieldError, InsufficientCredits, InvalidRequest, KeyReused, NotFound, Unavailable
 from shared.ids import is_safe_id
 
@@ -145,10 +145,13 @@ def grant(
     """Give credits; the account comes to be with its first grant. A debt is paid from it first.
 
     `expires_at` is part of the content that a repeated key must match: take it from what was bought, not from a clock.
-    Raises KeyReused naming the field that differs, and InvalidRequest for a new grant that has already expired.
+    Raises KeyReused naming the field that differs, InvalidRequest for a new grant that has already expired, and
+    Conflict (`account_deleted`) for somebody whose account was erased: a late payment must not bring it back.
     """
     if amount_micro <= 0:
         raise ValueError("A grant gives something.")
+    if holdings.is_erased(uid):
+        raise Conflict("This account was erased.", reason="account_deleted")
     given = Grant(
         id=_document_id(key),
         priority=priority,

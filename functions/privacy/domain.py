@@ -11,6 +11,8 @@ PROGRESS_EVERY = timedelta(seconds=1)
 
 QUIET = timedelta(seconds=35)
 """After the account was cut off: every process has forgotten that it was in good standing (30 s) by then."""
+UPLOAD_TAKES = timedelta(minutes=1)
+"""How long a file may be on its way that was sent with a link's last second."""
 BUSY_PATIENCE = timedelta(minutes=15)
 """How long to wait for answers in the making: longer than the longest, and than noticing that its process died."""
 BUSY_PAUSE = timedelta(seconds=15)
@@ -40,7 +42,7 @@ class Step(StrEnum):
     CUT_OFF = "cut_off"
     """The tombstone, and whatever still gets somebody in."""
     WAIT = "wait"
-    """Until nobody acts for the account any more: requests, answers in the making, an archive on its way up."""
+    """Until nobody acts for the account any more: requests, uploads, answers in the making, an archive."""
     DOCUMENTS = "documents"
     ACTIVITY = "activity"
     FILES = "files"

@@ -14,6 +14,7 @@ from functions.privacy import inventory, repository, sign_in
 from functions.privacy.domain import (
     BUSY_PAUSE,
     STEPS,
+    UPLOAD_TAKES,
     State,
     Step,
     after,
@@ -22,6 +23,7 @@ from functions.privacy.domain import (
     quiet_at,
 )
 from functions.privacy.run import LeaseLost, OutOfTime
+from functions.users import holdings as users
 from shared import holdings, log, storage, store
 from shared.holdings import Erasure
 from shared.identity import accounts
@@ -75,7 +77,7 @@ def _cut_off(run: Run) -> None:
 
 
 def _wait(run: Run) -> None:
-    """Until no request, no archive and no answer in the making can write about the user any more."""
+    """Until no request, no upload, no archive and no answer in the making can write about the user any more."""
     job = run.job
     assert job.cut_off_at is not None, "the step before says when"
     run.wait_until(quiet_at(job.cut_off_at))
@@ -84,6 +86,8 @@ def _wait(run: Run) -> None:
         repository.withdraw_job(other)
     for lease in filter(None, (other.lease_until for other in others)):
         run.wait_until(lease)
+    if (upload_ends_at := users.open_upload_ends_at(job.uid)) is not None:
+        run.wait_until(upload_ends_at + UPLOAD_TAKES)
     while chat.is_busy(job.uid) and may_wait_for_answers(job.cut_off_at, run.now):
         run.wait_until(run.now + BUSY_PAUSE)
 

@@ -8,6 +8,7 @@ from functions.activity.holdings import HOLDINGS as ACTIVITY
 from functions.analytics.holdings import HOLDINGS as ANALYTICS
 from functions.chat.holdings import HOLDINGS as CHAT
 from functions.credits.holdings import HOLDINGS as CREDITS
+from functions.users.holdings import HOLDINGS as USERS
 from shared.holdings import CacheKeys, Documents, Erasure, Files, Holding, NothingPersonal
 
 CREDENTIALS = tuple(each for each in ACCESS if isinstance(each, Documents))
@@ -33,14 +34,6 @@ _PRIVACY: tuple[Holding, ...] = (
     Files("exports/{uid}/", archive=None, left_out_because="earlier archives of the same"),
 )
 
-_ACCOUNT: tuple[Holding, ...] = (
-    Files("avatars/{uid}/", archive="avatar"),
-    Files("uploads/{uid}/", archive=None, left_out_because="uploads that were never completed"),
-    CacheKeys("preferences:{uid}"),
-    Documents("usernames", archive=None, left_out_because="profile.json shows the name"),
-    Documents("users/{uid}", archive="profile.json"),
-)
-
 HOLDINGS: tuple[Holding, ...] = (
     *ACCESS,
     *CHAT,
@@ -50,7 +43,7 @@ HOLDINGS: tuple[Holding, ...] = (
     *_SUBSCRIPTIONS,
     *_SHARED,
     *_PRIVACY,
-    *_ACCOUNT,
+    *USERS,
 )
 
 DOCUMENTS = tuple(each for each in HOLDINGS if isinstance(each, Documents))

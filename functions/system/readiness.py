@@ -35,8 +35,11 @@ class _Check:
     ask: Callable[[], object]
 
 
+# The libraries' own repetitions go on for minutes, long after anybody waits for the answer.
+
+
 def _ask_firestore() -> object:
-    return firestore_client().collection("processed").document("readiness").get(timeout=PATIENCE_S)
+    return firestore_client().collection("processed").document("readiness").get(timeout=PATIENCE_S, retry=None)
 
 
 def _ask_redis() -> object:
@@ -45,11 +48,11 @@ def _ask_redis() -> object:
 
 def _ask_pubsub() -> object:
     topic = publisher().topic_path(settings().project_id, TOPICS[0])
-    return publisher().get_topic(topic=topic, timeout=PATIENCE_S)
+    return publisher().get_topic(topic=topic, timeout=PATIENCE_S, retry=None)
 
 
 def _ask_storage() -> object:
-    if not storage_bucket().exists(timeout=PATIENCE_S):
+    if not storage_bucket().exists(timeout=PATIENCE_S, retry=None):
         raise Unavailable("The bucket is not there.")
     return None
 
@@ -68,26 +71,50 @@ _CHECKS = (
 
 _lock = Lock()
 _remembered: list[tuple[float, Readiness]] = []
+_under_way: dict[str, Future[float]] = {}
+"""The question that each dependency was asked last; one that hangs is not asked again until it has answered."""
 
 
 def check(*, now: datetime) -> Readiness:
     """Ask everything at once. Raises Unavailable naming the required dependencies that are down."""
-    with _lock:
-        if not _remembered or time.monotonic() - _remembered[0][0] > REMEMBERED_S:
-            _remembered[:] = [(time.monotonic(), _ask_all(now))]
-        readiness = _remembered[0][1]
+    readiness = _known() or _renewed(now)
     down = [one.name for one in readiness.dependencies if one.required and one.state is DependencyState.DOWN]
     if down:
         raise Unavailable(f"Not ready: {', '.join(down)} did not answer.", retry_after_s=5)
     return readiness
 
 
+def _known() -> Readiness | None:
+    """What was found a moment ago; also what was found before that, while another thread asks anew: of all the threads
+    that requests wait in, one waits for a dependency that hangs.
+    """
+    if not _remembered:
+        return None
+    asked_at, readiness = _remembered[0]
+    return readiness if time.monotonic() - asked_at <= REMEMBERED_S or _lock.locked() else None
+
+
+def _renewed(now: datetime) -> Readiness:
+    with _lock:
+        if not _remembered or time.monotonic() - _remembered[0][0] > REMEMBERED_S:
+            found = _ask_all(now)
+            _remembered[:] = [(time.monotonic(), found)]
+        return _remembered[0][1]
+
+
 def _ask_all(now: datetime) -> Readiness:
     started = time.monotonic()
-    asked = [(one, _pool().submit(_timed, one)) for one in _CHECKS]
+    asked = [(one, _question(one)) for one in _CHECKS]
     dependencies = [_result(one, future, started) for one, future in asked]
     healthy = all(one.state is DependencyState.UP for one in dependencies)
     return Readiness(status="ready" if healthy else "degraded", checked_at=now, dependencies=dependencies)
+
+
+def _question(check: _Check) -> Future[float]:
+    last = _under_way.get(check.name)
+    if last is None or last.done():
+        last = _under_way[check.name] = _pool().submit(_timed, check)
+    return last
 
 
 def _timed(check: _Check) -> float:
@@ -116,4 +143,5 @@ def _result(check: _Check, future: Future[float], started: float) -> Dependency:
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=2 * len(_CHECKS), thread_name_prefix="readiness")
+    """A thread for each: one that waits for what hangs takes nobody else's."""
+    return ThreadPoolExecutor(max_workers=len(_CHECKS), thread_name_prefix="readiness")

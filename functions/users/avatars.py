@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from functions.users import repository, service
 from functions.users.domain import MAGIC_BYTES, MAX_AVATAR_BYTES, Avatar, User, image_type
-from shared import log, storage
+from shared import log, storage, store
 from shared.errors import FieldError, InvalidRequest, NotFound, Unavailable
 from shared.identity.recent import Recent
 
@@ -32,8 +32,15 @@ _LINKS_KEPT = 5_000
 _links: Recent[str] = Recent(size=_LINKS_KEPT, keep=LINK_LIFETIME / 2)
 
 
-def begin(uid: str, upload_id: str, *, content_type: str, size_bytes: int) -> SignedUpload:
-    """Permission to put one file of this type and size. Nothing is kept of it until it is completed."""
+def begin(uid: str, upload_id: str, *, content_type: str, size_bytes: int, now: datetime) -> SignedUpload:
+    """Permission to put one file of this type and size. Raises NotFound, Unavailable.
+
+    Nobody can take the link back, so the account keeps until when it is good, or the upload is completed: an erasure
+    waits for that, lest a picture that is on its way arrives after it.
+    """
+    batch = store.new_batch()
+    repository.add_open_upload(batch, uid, upload_id, until=now + UPLOAD_LIFETIME)
+    _commit(batch)
     return storage.sign_upload(
         _upload_name(uid, upload_id), content_type=content_type, size_bytes=size_bytes, lifetime=UPLOAD_LIFETIME
     )
@@ -56,6 +63,10 @@ def complete(uid: str, upload_id: str, *, now: datetime) -> User:
     avatar = Avatar(id=upload_id, content_type=file.content_type, size_bytes=file.size_bytes)
     changed = _replace(uid, avatar, now)
     storage.delete(file.name)
+    if changed.open_upload_id == upload_id:
+        batch = store.new_batch()
+        repository.close_upload(batch, uid)
+        _commit(batch)
     return changed
 
 
@@ -94,6 +105,13 @@ def _replace(uid: str, avatar: Avatar | None, now: datetime) -> User:
     if replaced is not None and replaced != avatar:
         storage.delete(_avatar_name(uid, replaced.id))
     return user
+
+
+def _commit(batch: WriteBatch) -> None:
+    try:
+        store.commit(batch)
+    except store.StaleWrite as error:
+        raise NotFound("There is no such user.") from error
 
 
 def _check(file: StoredFile) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from shared.identity.permissions import GRANTED, Role
+from shared.texts import JOINERS, is_unseen, shows_something
 
 USERNAME_CHARS = (3, 30)
 SIGN_IN_AGE = timedelta(minutes=5)
@@ -28,9 +29,6 @@ _RESERVED = frozenset(
     webhook webhooks webmaster www you
     """.split()  # noqa: SIM905  # a list of a hundred quoted words is harder to read
 )
-_JOINERS = "\u200c\u200d"
-"""Persian writing and emoji families are spelt with these; all other invisible characters only deceive."""
-_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 @dataclass(frozen=True)
@@ -70,6 +68,8 @@ class User:
     export_job_id: str | None
     """The newest export."""
     erasure_job_id: str | None
+    open_upload_id: str | None = None
+    """The newest link for an upload, while it is not completed."""
 
 
 def as_username(text: str) -> str:
@@ -103,19 +103,19 @@ def needs_reservation(username: str) -> bool:
 
 def as_line(text: str) -> str:
     """A text of one line, without what cannot be seen. Raises ValueError."""
-    return _clean(text, allowed=_JOINERS)
+    return _clean(text, allowed=JOINERS)
 
 
 def as_paragraphs(text: str) -> str:
     """A text that may have several lines. Raises ValueError."""
-    return _clean(text.replace("\r\n", "\n"), allowed=f"{_JOINERS}\n")
+    return _clean(text.replace("\r\n", "\n"), allowed=f"{JOINERS}\n")
 
 
 def _clean(text: str, *, allowed: str) -> str:
     cleaned = unicodedata.normalize("NFC", text).strip()
     if not cleaned:
         raise ValueError("must not be empty; send null to remove it")
-    if any(unicodedata.category(character) in _UNSEEN and character not in allowed for character in cleaned):
+    if any(is_unseen(character) and character not in allowed for character in cleaned) or not shows_something(cleaned):
         raise ValueError("must not hold control characters or other invisible ones")
     return cleaned
 

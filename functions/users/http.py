@@ -97,7 +97,7 @@ def begin_avatar(call: Call[schemas.AvatarUpload, Any]) -> schemas.AvatarUploadA
     """A link to put a picture to, for ten minutes. It becomes the avatar when the upload is completed."""
     upload_id = call.new_id("upl")
     upload = avatars.begin(
-        call.caller.uid, upload_id, content_type=call.body.content_type, size_bytes=call.body.size_bytes
+        call.caller.uid, upload_id, content_type=call.body.content_type, size_bytes=call.body.size_bytes, now=call.now
     )
     return schemas.AvatarUploadAnswer(
         upload_id=upload_id,

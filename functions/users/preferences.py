@@ -30,7 +30,7 @@ def get(uid: str, *, now: datetime) -> Preferences:
     if stored is None:
         raise NotFound("There is no such user.")
     preferences_cache.put(uid, Copy(stored.value, version_of(stored.written_at)), now)
-    return Preferences.from_stored(stored.value)
+    return Preferences.as_far_as_valid(stored.value)
 
 
 def put(uid: str, preferences: Preferences, *, now: datetime) -> Preferences:

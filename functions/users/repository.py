@@ -121,6 +121,12 @@ def find_preferences(uid: str) -> StoredPreferences | None:
     return StoredPreferences((snapshot.to_dict() or {}).get("preferences"), snapshot.update_time)
 
 
+def find_open_upload_end(uid: str) -> datetime | None:
+    """Until when the link is good that was given last and not completed; None without one."""
+    upload = (_get(_user_ref(uid)).to_dict() or {}).get("open_upload")
+    return upload["until"] if upload else None
+
+
 def find_job(job_id: str, transaction: Transaction | None = None) -> Job | None:
     snapshot = _get(_job_ref(job_id)) if transaction is None else _get_in(transaction, _job_ref(job_id))
     if not snapshot.exists:
@@ -156,6 +162,14 @@ def add_rename(batch: WriteBatch, user: User, username: str, at: datetime) -> No
 def add_preferences(batch: WriteBatch, uid: str, preferences: Document, at: datetime) -> None:
     """Must come first in its batch: `shared.store.commit` gives the writes' times in their order."""
     batch.update(_user_ref(uid), {"preferences": dict(preferences), "updated_at": at})
+
+
+def add_open_upload(batch: WriteBatch, uid: str, upload_id: str, *, until: datetime) -> None:
+    batch.update(_user_ref(uid), {"open_upload": {"id": upload_id, "until": until}})
+
+
+def close_upload(batch: WriteBatch, uid: str) -> None:
+    batch.update(_user_ref(uid), {"open_upload": firestore.DELETE_FIELD})
 
 
 def add_job(batch: WriteBatch, job_id: str, kind: str, uid: str, at: datetime) -> None:
@@ -234,7 +248,7 @@ def change_in(transaction: Transaction, uid: str, changes: Document, at: datetim
 
 def _user(snapshot: DocumentSnapshot[Any]) -> User:
     document = snapshot.to_dict() or {}
-    avatar, suspension = document.get("avatar"), document.get("suspension")
+    avatar, suspension, upload = document.get("avatar"), document.get("suspension"), document.get("open_upload")
     return User(
         uid=snapshot.id,
         role=Role(document.get("role", Role.USER)),
@@ -253,4 +267,5 @@ def _user(snapshot: DocumentSnapshot[Any]) -> User:
         suspension=Suspension(**suspension) if suspension else None,
         export_job_id=document.get("export_job_id"),
         erasure_job_id=document.get("erasure_job_id"),
+        open_upload_id=upload["id"] if upload else None,
     )

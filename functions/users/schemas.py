@@ -6,13 +6,14 @@ from functools import cache
 from importlib.resources import files
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from functions.users.domain import MAX_AVATAR_BYTES, USERNAME_CHARS, as_line, as_paragraphs, as_username
 from shared.identity.permissions import Role
 
 _LANGUAGE = re.compile(
-    r"(?P<language>[a-z]{2,3})(?:-(?P<script>[a-z]{4}))?(?:-(?P<region>[a-z]{2}|[0-9]{3}))?", re.IGNORECASE
+    r"(?P<language>[a-z]{2,3})(?:-(?P<script>[a-z]{4}))?(?:-(?P<region>[a-z]{2}|[0-9]{3}))?",
+    re.IGNORECASE | re.ASCII,  # or the Turkish İ is an i, and becomes two characters in lower case
 )
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}")
 _UPLOAD = re.compile(r"upl_[A-Za-z0-9]{22}")
@@ -138,6 +139,15 @@ class Preferences(_In):
     def from_stored(cls, value: Any) -> "Preferences":
         """Of what was valid when it was stored: a field that is known no more is left out."""
         return cls.model_validate(value or {}, extra="ignore")
+
+    @classmethod
+    def as_far_as_valid(cls, value: Any) -> "Preferences":
+        """The same of what is valid no longer, such as a time zone that was renamed: such a field gets its default."""
+        try:
+            return cls.from_stored(value)
+        except ValidationError as error:
+            wrong = {problem["loc"][0] for problem in error.errors()}
+            return cls.from_stored({name: each for name, each in value.items() if name not in wrong})
 
 
 # Avatar

@@ -67,6 +67,10 @@ def change_profile(uid: str, changes: Mapping[str, Any], *, now: datetime) -> Us
     try:
         return change_account(uid, change, now=now)
     except store.AlreadyExists as error:
+        user = get_user(uid)
+        if user.username == changes["username"]:
+            # Theirs since another request of the same person, or since this one, whose first answer was lost.
+            return change_profile(uid, changes, now=now)
         problem = FieldError("username", "is taken; choose another")
         raise Conflict("This user name is taken.", fields=[problem]) from error
 

@@ -11,7 +11,6 @@ import json
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from flask import Request, Response
 from pydantic import BaseModel, ValidationError
@@ -31,6 +30,7 @@ from shared.errors import (
 from shared.http.dialects import Problem
 from shared.http.routes import DEFAULT_MAX_BODY_BYTES, Answer, Call, Empty, Page, Reply, Route, Routes, Stream, Who
 from shared.identity.authentication import Presented, authenticate, check_app
+from shared.identity.origins import is_ours
 from shared.limits.admission import Admission, admit
 from shared.settings import settings
 from shared.trace import continue_trace, set_trace
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from shared.identity.caller import Caller
 
 HEALTH_PROBE = "/__/health"
-_LOCAL_HOSTS = {"localhost", "127.0.0.1"}
 _ALLOWED_HEADERS = (
     "Authorization, Content-Type, Idempotency-Key, traceparent, Firebase-Instance-ID-Token, X-API-Key, X-CSRF-Token, "
     "X-Firebase-AppCheck"
@@ -53,6 +52,8 @@ _OUR_ERROR = 500
 _MAX_FIELD_ERRORS = 20
 _MAX_USER_AGENT_CHARS = 200
 _MAX_ADDRESS_CHARS = 64
+_MAX_KEPT_BYTES = 4 * 1024 * 1024
+"""Of a stream, for its repetitions. A process carries many streams; a longer one is told again from what it stored."""
 
 
 def serve(routes: Routes, *, dialect: Problem | None = None, clock: Clock = utc_now) -> Callable[[Request], Response]:
@@ -77,6 +78,7 @@ class _WatchedChunks:
     def __init__(self, chunks: Iterator[bytes], ended: Callable[[bytes | None], None], *, keep: bool) -> None:
         self._chunks, self._ended, self._closed = chunks, ended, False
         self._kept: list[bytes] | None = [] if keep else None
+        self._kept_bytes = 0
 
     def __iter__(self) -> _WatchedChunks:
         return self
@@ -89,8 +91,7 @@ class _WatchedChunks:
         except BaseException:
             self._kept = None  # a stream that broke is no answer to repeat
             raise
-        if self._kept is not None:
-            self._kept.append(chunk)
+        self._keep(chunk)
         return chunk
 
     def close(self) -> None:
@@ -101,12 +102,21 @@ class _WatchedChunks:
         said = None
         try:
             if self._kept is not None:
-                self._kept.extend(self._chunks)
-                said = b"".join(self._kept)
+                for chunk in self._chunks:
+                    self._keep(chunk)
+                said = None if self._kept is None else b"".join(self._kept)
             if close := getattr(self._chunks, "close", None):
                 close()
         finally:
             self._ended(said)
+
+    def _keep(self, chunk: bytes) -> None:
+        if self._kept is None:
+            return
+        self._kept.append(chunk)
+        self._kept_bytes += len(chunk)
+        if self._kept_bytes > _MAX_KEPT_BYTES:
+            self._kept = None
 
 
 class _Exchange:
@@ -121,20 +131,19 @@ class _Exchange:
         self._caller: Caller | None = None
         self._admission: Admission | None = None
         self._claim: idempotency.Claim | None = None
+        self._has_read_all = False
 
     def response(self) -> Response:
         if self._request.method == "OPTIONS":
             return self._finish(Response(status=204))
         try:
             answer = self._answer()
+            return self._repeated(answer) if isinstance(answer, idempotency.Recorded) else self._succeeded(answer)
         except AppError as error:
             return self._failed(error)
         except Exception as error:  # noqa: BLE001  # the edge: whatever it was, the caller gets a clean error
             log.error("unexpected error", cause=error, route=self._route_name())
             return self._failed(InternalError())
-        if isinstance(answer, idempotency.Recorded):
-            return self._repeated(answer)
-        return self._succeeded(answer)
 
     def _answer(self) -> Answer | idempotency.Recorded:
         route, parameters = self._routes.find(self._request.method, self._request.path)
@@ -165,7 +174,9 @@ class _Exchange:
 
     @property
     def _has_much_unread(self) -> bool:
-        """More than any route takes was announced, or no length at all."""
+        """More than any route takes was announced, or no length at all, and it was not read to its end."""
+        if self._has_read_all:
+            return False
         announced = self._request.content_length
         chunked = "chunked" in self._request.headers.get("Transfer-Encoding", "").lower()
         return chunked or (announced or 0) > DEFAULT_MAX_BODY_BYTES
@@ -210,9 +221,15 @@ class _Exchange:
             raise _too_large(limit)
         if route.body is None:
             return b""
-        raw = self._request.stream.read(limit + 1)
+        try:
+            raw = self._request.stream.read(limit + 1)
+        except Exception as error:
+            # Servers raise whatever they like, and mean that chunks are malformed or that the client has gone.
+            log.info("a body could not be read", reason=repr(error), route=route.path)
+            raise InvalidRequest("The body ended too early or is framed wrongly; send it again.") from error
         if len(raw) > limit:
             raise _too_large(limit)
+        self._has_read_all = True
         return self._dialect.unwrap(raw)
 
     def _begin(self, route: Route, body: BaseModel, raw: bytes) -> idempotency.Recorded | None:
@@ -220,7 +237,9 @@ class _Exchange:
         key = self._request.headers.get("Idempotency-Key", getattr(body, "idempotency_key", None))
         if key is None or self._caller is None or not route.changes_state:
             return None
-        operation = f"{route.method} {self._request.path}{' as a stream' if self._wants_stream else ''}"
+        # The path alone does not name the route: every callable answers at the root of its own address.
+        asked = f"{self._routes.capability}: {route.method} {self._request.path}"
+        operation = f"{asked} as a stream" if self._wants_stream else asked
         begun = idempotency.begin(
             uid=self._caller.uid, key=key, operation=operation, fingerprint=raw, now=self._clock()
         )
@@ -258,9 +277,6 @@ class _Exchange:
     def _failed(self, error: AppError) -> Response:
         said = self._dialect.error_answer(error, self._trace, to_stream=self._wants_stream)
         response = Response(said.body, status=said.status, content_type=said.content_type)
-        if self._has_much_unread:
-            # The framework reads the rest of a request into memory before it answers, unless the answer is a stream.
-            response.response = iter([said.body.encode()])
         if error.retry_after_s is not None:
             response.headers["Retry-After"] = str(error.retry_after_s)
         if error.status == 401:  # noqa: PLR2004  # RFC 9110 §11.6.1: a 401 names its scheme
@@ -286,6 +302,10 @@ class _Exchange:
         if self._admission:
             self._admission.release()
         self._log(error.status if error else response.status_code, error)
+        if self._has_much_unread:
+            # The framework reads the rest of a request into memory before it answers, unless the answer is a stream.
+            response.response = iter([response.get_data()])
+            response.headers.pop("Content-Length", None)
         return self._with_headers(response)
 
     def _with_headers(self, response: Response) -> Response:
@@ -301,14 +321,17 @@ class _Exchange:
         set_trace(self._trace)
         status = self._route.status if self._route else 200
         failure = answer.failure()
-        if said is not None and self._claim and isinstance(failure, (Unavailable, InternalError)):
-            self._claim.abandon(failure)  # what became of it is not known yet: a repetition finds out
-        elif said is not None:
-            self._end_claim(status, answer.content_type, said, answer.headers)
-        if self._admission:
-            self._admission.charge_tokens(answer.tokens())
-            self._admission.release()
-        self._log(status, failure)
+        try:
+            if self._admission:
+                self._admission.charge_tokens(answer.tokens())
+            if self._claim and (said is None or isinstance(failure, (Unavailable, InternalError))):
+                self._claim.abandon()  # what became of it is not known here: a repetition finds out
+            elif said is not None:
+                self._end_claim(status, answer.content_type, said, answer.headers)
+        finally:
+            if self._admission:
+                self._admission.release()
+            self._log(status, failure)
 
     def _log(self, status: int, error: AppError | None) -> None:
         presence.note(failed=status == _OUR_ERROR)
@@ -333,7 +356,7 @@ class _Exchange:
         """CORS, for calls that go to the function's own URL instead of through Hosting."""
         origin = self._request.headers.get("Origin")
         response.headers.add("Vary", "Origin")
-        if origin is None or not _may_call(origin):
+        if origin is None or not is_ours(origin):
             return
         response.headers["Access-Control-Allow-Origin"] = origin
         response.headers["Access-Control-Expose-Headers"] = _EXPOSED_HEADERS
@@ -346,19 +369,6 @@ class _Exchange:
 def _each(values: list[str]) -> tuple[str, ...]:
     """Every value of a header: servers join repeated ones with commas, which no credential has."""
     return tuple(part.strip() for value in values for part in value.split(","))
-
-
-def _may_call(origin: str) -> bool:
-    if origin in settings().allowed_origins:
-        return True
-    return settings().in_emulator and _host_of(origin) in _LOCAL_HOSTS
-
-
-def _host_of(origin: str) -> str | None:
-    try:
-        return urlsplit(origin).hostname
-    except ValueError:  # not a URL at all, so nobody's origin
-        return None
 
 
 def _too_large(limit: int) -> PayloadTooLarge:

@@ -19,6 +19,7 @@ from shared.identity import documents
 from shared.identity.events import UserRegistered
 from shared.identity.permissions import Role
 from shared.identity.recent import Recent
+from shared.texts import shown_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +35,7 @@ RESERVED_USERNAME_PREFIX = "user_"
 _CACHED_ACCOUNTS = 10_000
 _USERNAME_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 _USERNAME_CHARS = 12
+_MAX_NAME_CHARS = 80
 _FIELDS = ("role", "status", "plan", "valid_since")
 
 
@@ -153,7 +155,8 @@ def _new_account(person: Person, now: datetime) -> dict[str, Any]:
         "plan": "free",
         "email": person.email,
         "email_verified": person.email_verified,
-        "display_name": person.display_name,
+        # Whoever signs up says what they like to Firebase Auth; here it is shown to others.
+        "display_name": shown_line(person.display_name, max_chars=_MAX_NAME_CHARS),
         "photo_url": person.photo_url,
         "username": default_username(person.uid),
         "created_at": now,

@@ -10,15 +10,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from shared.errors import PermissionDenied
-from shared.settings import settings
+from shared.identity.origins import is_ours
 
 if TYPE_CHECKING:
     from shared.identity.authentication import Presented
-
-_LOCAL_HOSTS = {"localhost", "127.0.0.1"}
 
 
 def token_of(cookie: str) -> str:
@@ -30,23 +27,10 @@ def refuse_forged(presented: Presented, cookie: str) -> None:
     shown = (presented.csrf_token or "").encode()
     if not hmac.compare_digest(shown, token_of(cookie).encode()):
         raise _forged("Send the session's csrf_token in X-CSRF-Token; GET /api/v1/sessions/current has it.")
-    if presented.origin is not None and not _is_ours(presented.origin):
+    if presented.origin is not None and not is_ours(presented.origin):
         raise _forged("This page is not one of this service.")
     if (presented.sec_fetch_site or "").strip().lower() == "cross-site":
         raise _forged("This request comes from another site.")
-
-
-def _is_ours(origin: str) -> bool:
-    if origin in settings().allowed_origins:
-        return True
-    return settings().in_emulator and _host_of(origin) in _LOCAL_HOSTS
-
-
-def _host_of(origin: str) -> str | None:
-    try:
-        return urlsplit(origin).hostname
-    except ValueError:  # not a URL at all, so nobody's origin
-        return None
 
 
 def _forged(message: str) -> PermissionDenied:

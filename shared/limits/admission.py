@@ -53,8 +53,9 @@ def admit(
 ) -> Admission:
     """Count a request of this weight, everywhere or nowhere. Raises RateLimited.
 
-    A caller is counted by user, by API key if they came with one, and by address; GENERATE also by tokens and by how
-    many run at the same time. Without a caller only the address counts. `now` is for local limits; Redis has its own.
+    A caller is counted by user, by API key if they came with one, and by address; GENERATE also by tokens, GENERATE and
+    FOLLOW by how many run at the same time. Without a caller only the address counts. `now` is for local limits; Redis
+    has its own.
     """
     buckets = _caller_buckets(limit_class, weight, caller) if caller else []
     by_address = _address_bucket(limit_class, weight, address, signed_in=caller is not None)
@@ -62,7 +63,8 @@ def admit(
         buckets.append(by_address)
     if not buckets:
         return Admission({}, None, None)
-    tokens, slot = _generation(caller) if caller and limit_class is LimitClass.GENERATE else (None, None)
+    tokens = _tokens(limit_class, caller) if caller else None
+    slot = _slot(limit_class, caller) if caller else None
     if tokens:
         buckets.append(tokens)
     verdict = limiter().admit(buckets, slot, now_us=None if now is None else round(now.timestamp() * _US))
@@ -115,11 +117,18 @@ def _address_bucket(limit_class: LimitClass, weight: int, address: str, *, signe
     return _bucket(address_policy(limit_class, signed_in=signed_in), network, weight) if network else None
 
 
-def _generation(caller: Caller) -> tuple[Bucket, Slot]:
-    """What only generations take: tokens, which are counted when they are known, and a place for as long as it runs."""
+def _tokens(limit_class: LimitClass, caller: Caller) -> Bucket | None:
+    """What generations take beside requests; counted when it is known."""
+    if limit_class is not LimitClass.GENERATE:
+        return None
+    return _bucket(plan_limits(caller.plan).tokens, caller.uid, 0)
+
+
+def _slot(limit_class: LimitClass, caller: Caller) -> Slot | None:
+    """A place among those that run at the same time, for as long as the request does."""
     limits = plan_limits(caller.plan)
-    slot = Slot(f"{_PREFIX}:slots:{caller.uid}", secrets.token_hex(8), limits.generations)
-    return _bucket(limits.tokens, caller.uid, 0), slot
+    policy = {LimitClass.GENERATE: limits.generations, LimitClass.FOLLOW: limits.followers}.get(limit_class)
+    return Slot(f"{_PREFIX}:{policy.name}:{caller.uid}", secrets.token_hex(8), policy) if policy else None
 
 
 def _failures_of(network: str, *, cost: int) -> Bucket:

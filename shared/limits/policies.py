@@ -26,6 +26,8 @@ class LimitClass(StrEnum):
     WRITE = "write"
     GENERATE = "generate"
     """Asks a model: counts requests, tokens and how many run at the same time."""
+    FOLLOW = "follow"
+    """Waits for what is being made: counts requests, and how many wait at the same time."""
     SIGN_IN = "sign_in"
     """Makes credentials: few per caller and address."""
     PUBLIC = "public"
@@ -67,6 +69,7 @@ class PlanLimits:
     by_key: Mapping[LimitClass, Policy]
     tokens: Policy
     generations: Concurrency
+    followers: Concurrency
 
 
 def _per_minute(suffix: str, **quotas: int) -> Mapping[LimitClass, Policy]:
@@ -78,28 +81,32 @@ def _per_minute(suffix: str, **quotas: int) -> Mapping[LimitClass, Policy]:
 # Keys make no credentials (their scopes do not reach there), so SIGN_IN has no quota of theirs.
 _FREE = PlanLimits(
     # A person clicking through the app makes a page's worth of reads, some ten, every few seconds.
-    by_user=_per_minute("", read=120, write=60, generate=20, sign_in=10),
-    by_key=_per_minute("-key", read=60, write=30, generate=10),
+    by_user=_per_minute("", read=120, follow=120, write=60, generate=20, sign_in=10),
+    by_key=_per_minute("-key", read=60, follow=60, write=30, generate=10),
     # A long conversation of 8,000 tokens, asked five times a minute.
     tokens=Policy("tokens", 40_000),
     # One answer in each of two tabs.
     generations=Concurrency("concurrency", 2),
+    # Each of those answers on five screens. Whoever follows takes a thread for up to half a minute.
+    followers=Concurrency("followers", 10),
 )
 _PRO = PlanLimits(
     # Three times a person: the app on two devices and a script beside it.
-    by_user=_per_minute("", read=300, write=150, generate=60, sign_in=10),
-    by_key=_per_minute("-key", read=240, write=120, generate=48),
+    by_user=_per_minute("", read=300, follow=300, write=150, generate=60, sign_in=10),
+    by_key=_per_minute("-key", read=240, follow=240, write=120, generate=48),
     # A context of 200,000 tokens once a minute.
     tokens=Policy("tokens", 200_000),
     generations=Concurrency("concurrency", 5),
+    followers=Concurrency("followers", 25),
 )
 _ENTERPRISE = PlanLimits(
     # A product of the customer's own stands behind the account.
-    by_user=_per_minute("", read=1200, write=600, generate=300, sign_in=10),
-    by_key=_per_minute("-key", read=960, write=480, generate=240),
+    by_user=_per_minute("", read=1200, follow=1200, write=600, generate=300, sign_in=10),
+    by_key=_per_minute("-key", read=960, follow=960, write=480, generate=240),
     tokens=Policy("tokens", 2_000_000),
     # 300 generations a minute of four seconds each are twenty at any moment.
     generations=Concurrency("concurrency", 20),
+    followers=Concurrency("followers", 100),
 )
 _PLANS: Mapping[str, PlanLimits] = MappingProxyType({"free": _FREE, "pro": _PRO, "enterprise": _ENTERPRISE})
 
@@ -107,6 +114,7 @@ _BY_ADDRESS = _per_minute(
     "-address",
     # An office of fifty people, or five enterprise accounts, behind one address; a farm of free accounts stops here.
     read=6000,
+    follow=6000,
     write=3000,
     generate=1200,
     # A classroom signs in; a list of stolen passwords takes days.

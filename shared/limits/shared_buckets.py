@@ -1,7 +1,7 @@
 """Buckets and slots in Redis, the same for every process: one call for everything a request needs, all or nothing.
 
     limits:{all}:<policy>:<partition>   string, the time at which the bucket is empty again; lives until then
-    limits:{all}:slots:<uid>            sorted set of slot ids by the end of their lease; lives one lease
+    limits:{all}:<policy>:<uid>         sorted set of slot ids by the end of their lease; lives one lease
 
 Redis's own clock is the only one; times are integers of a microsecond, which its Lua carries exactly until the year
 2255. The braces put all keys on one node of a cluster, which one script needs: a caller

@@ -57,5 +57,6 @@ def anonymous(anybody: Callable[[str | None], Person]) -> Person:
 
 
 @pytest.fixture
-def admin(anybody: Callable[[str | None], Person]) -> Person:
+def admin(anybody: Callable[[str | None], Person], server: Person) -> Person:
+    server.put("users/staff", {"role": "admin", "status": "active"})
     return anybody(id_token("staff", role="admin"))

@@ -34,10 +34,14 @@ CLAIMS: Mapping[Role, Mapping[str, Any]] = {
 
 ACCOUNTS: Mapping[Role, Mapping[str, Any]] = {
     # Of one that was suspended and says so in its token, the document says nothing here: the claim alone must do.
-    **{role: {"status": "active"} for role in Role},
-    Role.SUSPENDED_JUST_NOW: {"status": "suspended"},
-    Role.SIGNED_OUT_EVERYWHERE: {"status": "active", "valid_since": datetime.now(UTC) - timedelta(minutes=1)},
-    Role.ERASING: {"status": "erasing"},
+    **{role: {"status": "active", "role": CLAIMS[role].get("role", "user")} for role in Role},
+    Role.SUSPENDED_JUST_NOW: {"status": "suspended", "role": "admin"},
+    Role.SIGNED_OUT_EVERYWHERE: {
+        "status": "active",
+        "role": "admin",
+        "valid_since": datetime.now(UTC) - timedelta(minutes=1),
+    },
+    Role.ERASING: {"status": "erasing", "role": "admin"},
 }
 
 

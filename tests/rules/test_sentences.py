@@ -147,6 +147,17 @@ def test_a_role_that_is_not_the_claim_itself_does_not_help(claims, anybody, shar
     assert anybody(id_token("forger", **claims)).get(shard) == REFUSED
 
 
+@pytest.mark.parametrize("role", ["user", "support", "moderator", None])
+def test_a_claim_that_is_left_over_from_a_role_does_not_help(anybody, server, uid, shard, role):
+    """As when nobody told Firebase Auth of the change: each new sign-in would bring the old role back."""
+    server.put(f"users/{uid}", {"status": "active", **({"role": role} if role else {})})
+    assert anybody(id_token(uid, role="admin")).get(shard) == REFUSED
+
+
+def test_a_claim_whose_account_was_erased_does_not_help(anybody, uid, shard):
+    assert anybody(id_token(uid, role="admin")).get(shard) == REFUSED
+
+
 def test_a_role_in_the_profile_does_not_help(owner, server, uid, shard):
     server.put(f"users/{uid}", {"role": "admin", "status": "active"})
     assert owner.get(f"users/{uid}") == ALLOWED

@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
 
+from functions.credits import service as credits
+from functions.credits.domain import MICRO_PER_CREDIT
+from shared.clock import utc_now
+
 PATIENCE_S = 60
+PASSWORD = "craftpilot"
 
 
 @dataclass
@@ -56,6 +61,7 @@ class User:
     suite: Suite
     uid: str
     token: str
+    email: str
 
     def api(self, method: str, path: str, body=None, **headers) -> Answer:
         """Through Hosting."""
@@ -93,16 +99,27 @@ class User:
 
 
 def sign_in(suite: Suite, email: str) -> User:
-    body = {"email": email, "password": "craftpilot", "returnSecureToken": True}
-    answer = request("POST", f"{suite.auth}/accounts:signInWithPassword?key=local", body).json
-    return User(suite, answer["localId"], answer["idToken"])
+    answer = try_to_sign_in(suite, email).json
+    return User(suite, answer["localId"], answer["idToken"], email)
+
+
+def try_to_sign_in(suite: Suite, email: str) -> Answer:
+    """What Firebase Auth says to somebody who knows the password."""
+    body = {"email": email, "password": PASSWORD, "returnSecureToken": True}
+    return request("POST", f"{suite.auth}/accounts:signInWithPassword?key=local", body)
 
 
 def sign_up(suite: Suite) -> User:
     """Somebody nobody knows yet."""
-    body = {"email": f"{uuid.uuid4().hex}@example.com", "password": "secret-enough", "returnSecureToken": True}
+    email = f"{uuid.uuid4().hex}@example.com"
+    body = {"email": email, "password": PASSWORD, "returnSecureToken": True}
     answer = request("POST", f"{suite.auth}/accounts:signUp?key=local", body).json
-    return User(suite, answer["localId"], answer["idToken"])
+    return User(suite, answer["localId"], answer["idToken"], email)
+
+
+def give_credits(user: User, count: int) -> None:
+    """What only the ledger can do, done in this process with the suite's settings."""
+    credits.grant(user.uid, "gift", count * MICRO_PER_CREDIT, source="tests", note="For a test", now=utc_now())
 
 
 def set_account(user: User, **fields: str) -> None:
@@ -115,7 +132,8 @@ def set_account(user: User, **fields: str) -> None:
 
 
 def request(method: str, url: str, body=None, **headers) -> Answer:
-    data = json.dumps(body).encode() if body is not None else None
+    """A body is sent as JSON, bytes as they are."""
+    data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
     sent = urllib.request.Request(
         url, data=data, headers={"Content-Type": "application/json", **headers}, method=method
     )

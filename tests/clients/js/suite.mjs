@@ -1,6 +1,12 @@
 // The suite that these scripts talk to, as an app would be set up for it. Its addresses come from the environment.
 import { deleteApp, initializeApp } from "firebase/app";
-import { connectAuthEmulator, initializeAuth, inMemoryPersistence, signInWithEmailAndPassword } from "firebase/auth";
+import {
+  connectAuthEmulator,
+  createUserWithEmailAndPassword,
+  initializeAuth,
+  inMemoryPersistence,
+  signInWithEmailAndPassword,
+} from "firebase/auth";
 import { connectFirestoreEmulator, getFirestore, onSnapshot, setLogLevel, terminate } from "firebase/firestore";
 import { connectFunctionsEmulator, getFunctions } from "firebase/functions";
 
@@ -24,6 +30,16 @@ export const functionsUrl = setting("CRAFTPILOT_FUNCTIONS_URL");
 
 // Runs the scenario as this seeded account and prints what it returns as one JSON document.
 export async function report(email, scenario) {
+  await run((auth) => signInWithEmailAndPassword(auth, email, PASSWORD), scenario);
+}
+
+// The same as somebody nobody knows yet.
+export async function reportNewcomer(scenario) {
+  const email = `${crypto.randomUUID()}@example.com`;
+  await run((auth) => createUserWithEmailAndPassword(auth, email, PASSWORD), scenario);
+}
+
+async function run(signIn, scenario) {
   const { host: functionsHost, pathname } = new URL(functionsUrl);
   const [, projectId, region] = pathname.split("/");
   const app = initializeApp({ apiKey: "local-suite", projectId });
@@ -34,7 +50,7 @@ export async function report(email, scenario) {
   const db = getFirestore(app);
   setLogLevel("error");
   connectFirestoreEmulator(db, ...hostAndPort(setting("FIRESTORE_EMULATOR_HOST")));
-  const { user } = await signInWithEmailAndPassword(auth, email, PASSWORD);
+  const { user } = await signIn(auth);
   try {
     const found = await scenario({ auth, db, functions, user });
     process.stdout.write(`${JSON.stringify(found, null, 2)}\n`);

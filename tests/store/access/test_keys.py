@@ -150,6 +150,16 @@ def test_there_are_at_most_fifty_live_keys(ada, clock):
     assert ada.ask("POST", KEYS, GOOD_KEY).status == 409
 
 
+def test_a_rotation_with_grace_does_not_get_around_the_limit(ada, clock):
+    made = ada.make_key()
+    for number in range(MAX_LIVE_KEYS - 1):
+        wish = service.KeyWish(f"key {number}", [Permission.CHAT_READ], None, None, None)
+        service.make_key(Caller(uid=ada.uid), wish, key_id=f"key_{number}", seed=None, now=clock.now)
+    refused = ada.ask("POST", f"{KEYS}/{made['id']}/rotate", {"grace_seconds": 60})
+    assert (refused.status, refused.json["reason"]) == (409, "too_many_keys")
+    assert ada.ask("POST", f"{KEYS}/{made['id']}/rotate", {}).status == 201
+
+
 # --- who may ---------------------------------------------------------------------------------------------------------
 
 ROUTES = [

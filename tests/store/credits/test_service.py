@@ -9,8 +9,8 @@ from google.cloud.firestore_v1.base_query import FieldFilter
 
 from functions.credits import repository, service
 from functions.credits.domain import Hold, Ledger, replay
+from shared import holdings, store
 from shared import pages as pages_module
-from shared import store
 from shared.clients import firestore_client
 from shared.errors import Conflict, InsufficientCredits, InvalidRequest, KeyReused, NotFound, Unavailable
 
@@ -50,6 +50,16 @@ class TestGrant:
             wallet.grant("g", 500, **({"expires_at": wallet.now + DAY} | {name: value}))
         assert [problem.field for problem in refusal.value.fields] == [name]
         assert wallet.available_micro == 500
+
+    def test_grant_does_not_bring_back_an_account_that_was_erased(self, wallet):
+        batch = store.new_batch()
+        holdings.bury(batch, wallet.uid, wallet.now)
+        store.commit(batch)
+        with pytest.raises(Conflict) as refusal:
+            wallet.grant("g", 500)
+        assert refusal.value.details == {"reason": "account_deleted"}
+        assert repository.find_account(wallet.uid) is None
+        assert events_of(wallet.uid) == []
 
     def test_grant_that_has_expired_already_is_refused(self, wallet):
         with pytest.raises(InvalidRequest, match="expired"):

@@ -62,6 +62,20 @@ def test_a_body_without_an_announced_length_ends_at_the_limit(process, uid):
     assert is_served(process, uid)
 
 
+@pytest.mark.parametrize("method", ["PATCH", "GET"])
+def test_chunks_that_are_none_are_never_our_fault(process, uid, method):
+    """Whether the route wants a body or nobody reads it."""
+    with closing(process.connect()) as connection:
+        connection.putrequest(method, ME)
+        for name, value in headers(uid).items():
+            connection.putheader(name, value)
+        connection.putheader("Transfer-Encoding", "chunked")
+        connection.endheaders()
+        connection.send(b"zz\r\nhello\r\n")
+        assert connection.getresponse().status == (400 if method == "PATCH" else 200)
+    assert is_served(process, uid)
+
+
 @pytest.mark.parametrize(
     "bomb",
     [

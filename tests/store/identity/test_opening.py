@@ -142,3 +142,21 @@ def test_a_token_of_another_project_opens_no_account(uid):
         with pytest.raises(Unauthenticated):
             let_in(uid, **claims)
     assert account(uid) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("Ada\u202e nimda\u202c", "Ada nimda"),
+        ("Ada\r\nLovelace\x00", "AdaLovelace"),
+        ("\u200b\u2060\ufeff", None),
+        ("\u200d\u3164", None),
+        ("👩\u200d🚀 Ada", "👩\u200d🚀 Ada"),
+        ("a" * 2000, "a" * 80),
+    ],
+    ids=["turned around", "control characters", "nothing to see", "blank letters", "joined", "endless"],
+)
+def test_what_a_token_says_of_a_name_is_kept_as_far_as_it_can_be_seen(uid, said, kept):
+    """Whoever signs up gives Firebase Auth any name they like, and operators read it."""
+    let_in(uid, name=said)
+    assert account(uid)["display_name"] == kept

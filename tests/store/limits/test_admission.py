@@ -52,7 +52,7 @@ def test_a_generation_counts_for_user_key_address_tokens_and_place(caller, addre
     }
     admitted.charge_tokens(30_000)
     network = address.removesuffix("1") + "/64"
-    keys = [f"limits:{{all}}:{name}:{caller.uid}" for name in ("generate", "tokens", "slots")]
+    keys = [f"limits:{{all}}:{name}:{caller.uid}" for name in ("generate", "tokens", "concurrency")]
     keys += [f"limits:{{all}}:generate-key:{caller.key.id}", f"limits:{{all}}:generate-address:{network}"]
     assert store.exists(*keys) == 5
     assert all(0 < store.pttl(key) <= 60_000 for key in keys)
@@ -62,7 +62,9 @@ def test_a_generation_counts_for_user_key_address_tokens_and_place(caller, addre
 def test_all_keys_of_one_request_are_on_one_node_of_a_cluster(uid):
     """The node is chosen by what stands in the first braces, whatever a user's id holds."""
     caller = Caller(uid=f"{{{uid}}}")
-    tokens, slot = admission._generation(caller)
+    tokens, slot = admission._tokens(LimitClass.GENERATE, caller), admission._slot(LimitClass.GENERATE, caller)
+    assert tokens
+    assert slot
     buckets = [*admission._caller_buckets(LimitClass.GENERATE, 1, caller), tokens]
     keys = [slot.key, *(bucket.key for bucket in buckets)]
     assert {key.partition("{")[2].partition("}")[0] for key in keys} == {"all"}

@@ -11,14 +11,14 @@ from functions.activity import repository as chain
 from functions.activity import service as activity
 from functions.activity.domain import ACCOUNT_ERASED
 from functions.privacy import repository, service, sign_in
-from functions.privacy.domain import BUSY_PATIENCE, LEASE, QUIET, Job
+from functions.privacy.domain import BUSY_PATIENCE, LEASE, QUIET, UPLOAD_TAKES, Job
 from functions.privacy.erasure import pseudonym
 from shared import holdings, storage, store
-from shared.clients import firestore_client, redis_client
+from shared.clients import firestore_client, redis_client, storage_bucket
 from shared.errors import Unauthenticated, Unavailable
 from shared.identity import accounts
 from shared.identity.tokens import Person
-from tests.store.privacy.support import START, World, add_job, fill, happened, job, put, traces
+from tests.store.privacy.support import AVATAR, START, World, add_job, fill, happened, job, put, traces
 
 EFFECTS = 50
 """How many an erasure of the test's user has."""
@@ -348,6 +348,21 @@ def test_an_answer_that_never_ends_does_not_hold_the_erasure_up_for_ever(full, w
     assert not world.run(job_id)
     world.clock.go_on(BUSY_PATIENCE)
     assert world.run(job_id)
+    assert_all_is_gone(world, full, job_id)
+
+
+def test_an_upload_that_is_open_is_waited_for(full, world):
+    """A link cannot be taken back: what comes by it after the proof would stay."""
+    good_until = START + timedelta(minutes=10)
+    firestore_client().document(f"users/{full}").update({"open_upload": {"id": "upl_late", "until": good_until}})
+    job_id = add_job(full, "erasure")
+    assert not world.run(job_id)
+    assert (job(job_id)["progress"]["step"], job(job_id)["lease_until"]) == ("wait", good_until + UPLOAD_TAKES)
+    world.clock.now = good_until
+    storage_bucket().blob(f"uploads/{full}/upl_late").upload_from_string(AVATAR, content_type="image/png")
+    assert world.sweep()["privacy_jobs_left"] == 0
+    world.clock.now = good_until + UPLOAD_TAKES
+    assert world.sweep()["privacy_jobs_done"] == 1
     assert_all_is_gone(world, full, job_id)
 
 

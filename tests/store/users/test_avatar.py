@@ -3,14 +3,15 @@
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
 from functions.users import avatars
+from functions.users import holdings as users
 from shared import storage
 from shared.clock import utc_now
-from shared.errors import Unavailable
+from shared.errors import NotFound, Unavailable
 from tests.store.users.support import ME, open_account
 
 PATH = f"{ME}/avatar"
@@ -85,6 +86,28 @@ def test_a_link_is_for_one_file_of_the_type_and_size_that_was_agreed(someone):
     assert files(someone) == []
 
 
+def test_the_newest_upload_is_open_until_it_is_completed_or_its_link_is_over(someone):
+    """An erasure waits for that, because nobody can take a link back."""
+    assert users.open_upload_ends_at(someone.uid) is None
+    first, newest = upload(someone, PNG), begin(someone, PNG)
+    ends_at = datetime.fromisoformat(newest["expires_at"])
+    assert users.open_upload_ends_at(someone.uid) == ends_at
+
+    assert someone.request("PUT", PATH, {"upload_id": first}).status_code == 200
+    assert users.open_upload_ends_at(someone.uid) == ends_at
+
+    assert send("PUT", newest["url"], PNG, newest["headers"])[0] == 200
+    assert someone.request("PUT", PATH, {"upload_id": newest["upload_id"]}).status_code == 200
+    assert users.open_upload_ends_at(someone.uid) is None
+
+
+def test_no_link_is_given_for_an_account_that_is_gone(auth, uid):
+    with pytest.raises(NotFound):
+        avatars.begin(uid, OTHER_ID, content_type="image/png", size_bytes=9, now=utc_now())
+
+    assert users.open_upload_ends_at(uid) is None
+
+
 def test_a_link_that_is_over_is_worth_nothing(someone, monkeypatch):
     monkeypatch.setattr(avatars, "UPLOAD_LIFETIME", timedelta(seconds=0))
     begun = begin(someone, PNG)
@@ -137,6 +160,25 @@ def test_putting_something_else_after_the_check_changes_nothing(someone):
     assert send("PUT", begun["url"], evil, begun["headers"])[0] == 200
 
     assert send("GET", shown)[1] == PNG
+
+
+@pytest.mark.parametrize("step", ["read_start", "copy"])
+def test_an_upload_that_is_taken_away_while_it_is_looked_at_is_to_be_tried_again(someone, monkeypatch, step):
+    """As when the same picture is completed twice at once: who comes second finds the avatar on the next try."""
+    upload_id = upload(someone, PNG)
+    really = getattr(storage, step)
+
+    def too_late(file, *rest):
+        storage.delete(file.name)
+        return really(file, *rest)
+
+    monkeypatch.setattr(storage, step, too_late)
+
+    answer = someone.request("PUT", PATH, {"upload_id": upload_id})
+
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert files(someone) == []
+    assert "avatar" not in someone.document()
 
 
 def test_an_upload_that_never_came_is_not_found(someone):

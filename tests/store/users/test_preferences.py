@@ -266,6 +266,17 @@ def test_without_redis_everything_works_and_nothing_waits(someone, redis, reques
     assert someone.document()["preferences"]["theme"] == "dark"
 
 
+def test_what_was_valid_once_and_is_no_more_gets_its_default_and_locks_nobody_out(someone):
+    """As when a time zone is renamed, or a theme given up."""
+    someone.set(preferences={"theme": "sepia", "time_zone": "Mars/Olympus", "language": "tr", "notifications": "all"})
+
+    answers = [someone.request("GET", PATH) for _ in range(2)]
+
+    for answer in answers:
+        assert (answer.status_code, answer.json) == (200, Preferences(language="tr").model_dump(mode="json"))
+    assert someone.document()["preferences"]["time_zone"] == "Mars/Olympus"
+
+
 def test_preferences_of_an_account_that_is_gone_are_not_invented(someone):
     someone.request("GET", PATH)
     firestore_client().collection("users").document(someone.uid).delete()

@@ -58,6 +58,16 @@ def test_one_user_who_renames_twice_at_once_holds_exactly_one_name():
     assert reservations_of(somebody.uid) == [somebody.document()["username"]]
 
 
+def test_one_user_who_asks_for_one_name_many_times_at_once_is_never_told_that_it_is_taken():
+    somebody, name = open_account(), fresh_name()
+
+    outcomes = all_at_once([lambda: rename(somebody, name)] * 6)
+
+    assert all(outcome == name or isinstance(outcome, Unavailable) for outcome in outcomes)
+    assert name in outcomes
+    assert reservations_of(somebody.uid) == [name]
+
+
 def test_two_who_swap_names_never_lose_one():
     ada, bob = open_account(), open_account()
     first, second = fresh_name(), fresh_name()

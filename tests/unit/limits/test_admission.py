@@ -174,6 +174,15 @@ def test_only_so_many_generations_of_one_user_run_at_the_same_time():
     third.release()
 
 
+def test_only_so_many_of_one_user_follow_at_the_same_time():
+    following = [ask(LimitClass.FOLLOW, caller()) for _ in range(FREE.followers.slots)]
+    assert refusal(LimitClass.FOLLOW, caller()).details["reason"] == "followers"
+    ask(LimitClass.GENERATE, caller()).release()
+    following[0].release()
+    ask(LimitClass.FOLLOW, caller()).release()
+    assert "tokens" not in following[1].headers["RateLimit"]
+
+
 def test_reading_and_writing_take_no_place_of_generations():
     admitted = [ask(LimitClass.WRITE, caller()) for _ in range(5)]
     assert "concurrency" not in admitted[-1].headers["RateLimit"]

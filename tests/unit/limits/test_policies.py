@@ -49,7 +49,7 @@ def test_every_caller_is_limited_in_every_class(plan, limit_class):
 @pytest.mark.parametrize("plan", PLANS)
 def test_one_key_gets_less_than_its_owner(plan):
     limits = plan_limits(plan)
-    assert set(limits.by_key) == {LimitClass.READ, LimitClass.WRITE, LimitClass.GENERATE}
+    assert set(limits.by_key) == {LimitClass.READ, LimitClass.FOLLOW, LimitClass.WRITE, LimitClass.GENERATE}
     assert all(policy.quota < limits.by_user[limit_class].quota for limit_class, policy in limits.by_key.items())
 
 
@@ -64,6 +64,7 @@ def test_a_dearer_plan_allows_more_tokens_and_generations():
     free, pro, enterprise = map(plan_limits, PLANS)
     assert free.tokens.quota < pro.tokens.quota < enterprise.tokens.quota
     assert free.generations.slots < pro.generations.slots < enterprise.generations.slots
+    assert free.followers.slots < pro.followers.slots < enterprise.followers.slots
 
 
 def test_an_unknown_plan_is_the_free_one():

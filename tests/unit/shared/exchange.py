@@ -26,9 +26,9 @@ def request(
     return Request(builder.get_environ())
 
 
-def chunked_request(path: str, pieces: Iterable[bytes]) -> Request:
-    """A POST without a length; its body ends where the stream ends."""
-    environ = EnvironBuilder(method="POST", path=path, headers=Headers({"Transfer-Encoding": "chunked"})).get_environ()
+def chunked_request(path: str, pieces: Iterable[bytes], *, method: str = "POST") -> Request:
+    """A request without a length; its body ends where the stream ends."""
+    environ = EnvironBuilder(method=method, path=path, headers=Headers({"Transfer-Encoding": "chunked"})).get_environ()
     environ.pop("CONTENT_LENGTH", None)
     environ["wsgi.input"] = BytesIO(b"".join(pieces))
     environ["wsgi.input_terminated"] = True

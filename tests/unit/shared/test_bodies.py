@@ -1,6 +1,7 @@
 """What a body may be: everything else is refused with what to mend, and never breaks anything."""
 
 import json
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -174,3 +175,38 @@ def test_any_document_is_taken_or_refused(document):
     assert response.status_code in {200, 400}
     if response.status_code == 400:
         assert response.get_json(force=True)["errors"]
+
+
+class NotABody(BytesIO):
+    """What a server gives for chunks that are none, or after its client has gone."""
+
+    def read(self, *_: Any) -> bytes:
+        raise RuntimeError("Invalid chunk size: b'zz'")
+
+
+def test_a_body_that_the_server_cannot_read_is_its_senders_fault(logged):
+    asked = chunked_request("/open", [])
+    asked.environ["wsgi.input"] = NotABody()
+    response = Things().ask(asked)
+    assert (response.status_code, response.get_json(force=True)["code"]) == (400, "invalid_request")
+    assert [record["severity"] for record in logged()] == ["INFO", "INFO"]
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/page", 200), ("DELETE", "/things/t1", 204)])
+def test_what_nobody_wants_to_read_the_framework_does_not_read_either(method, path, status):
+    """It reads what is left of a request before it answers, all of it into memory, unless the answer is a stream."""
+    response = Things().ask(chunked_request(path, [b"x" * (2 * MAX_BODY_BYTES)], method=method))
+    assert (response.status_code, response.is_streamed) == (status, True)
+    assert "Content-Length" not in response.headers
+    assert response.get_data() == (b"<p>hello" if status == 200 else b"")
+
+
+def test_a_preflight_with_a_body_is_answered_unread():
+    asked = request("OPTIONS", "/open", b"x" * (1024 * 1024 + 1))
+    assert Things().ask(asked).is_streamed
+
+
+def test_what_was_read_to_its_end_is_answered_in_one_piece():
+    for body, status in ((b'{"name": "a"}', 200), (b"{}", 400)):
+        response = Things().ask(chunked_request("/open", [body]))
+        assert (response.status_code, response.is_streamed) == (status, False)

@@ -1,10 +1,13 @@
 """Idempotency keys without their database: what counts as a key, what is kept, and who can read it."""
 
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import idempotency
+from shared import idempotency, metrics
 from shared.clock import utc_now
 from shared.errors import (
     AccountSuspended,
@@ -111,3 +114,16 @@ def test_answers_that_a_later_attempt_may_change_are_not_final():
     assert all(idempotency.is_final(error.status) for error in FINAL)
     assert not any(idempotency.is_final(error.status) for error in NOT_FINAL)
     assert not idempotency.is_final(409)
+
+
+@pytest.mark.parametrize("act", ["finish", "abandon"])
+def test_whatever_breaks_at_its_end_the_request_is_over_and_hears_nothing_of_it(monkeypatch, act):
+    def refuse(*_):
+        raise PermissionError("Firestore takes nothing of ours")
+
+    monkeypatch.setattr(idempotency, "_update", refuse)
+    noted = []
+    monkeypatch.setattr(metrics, "count", lambda name, **_: noted.append(name))
+    claim = idempotency.Claim(cast("Any", SimpleNamespace(id="record")), "k-1", SALT, None, first=True)
+    claim.finish(ANSWER, now=utc_now()) if act == "finish" else claim.abandon()
+    assert len(noted) == 1

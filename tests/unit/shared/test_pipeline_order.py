@@ -3,11 +3,15 @@
 import pytest
 
 from shared import idempotency
-from shared.errors import RateLimited
+from shared.errors import AppError, RateLimited, UpstreamError
+from shared.http import pipeline
+from shared.http.pipeline import serve
+from shared.http.routes import Routes, Stream
 from shared.identity.accounts import Standing, Status
-from shared.identity.permissions import Role
-from tests.unit.shared.exchange import bearer, request
-from tests.unit.shared.things import MAX_BODY_BYTES, Things
+from shared.identity.permissions import Permission, Role
+from shared.limits.policies import LimitClass
+from tests.unit.shared.exchange import NOW, bearer, request
+from tests.unit.shared.things import MAX_BODY_BYTES, SECRET, Chunks, Made, Thing, Things
 
 GOOD_BODY = b'{"name": "chair"}'
 
@@ -105,7 +109,7 @@ class Claims:
     def __init__(self) -> None:
         self.begun: list[dict] = []
         self.finished: list[idempotency.Recorded] = []
-        self.abandoned = 0
+        self.reasons: list[AppError | None] = []
         self.seed = "seed-1"
         self.recorded: idempotency.Recorded | None = None
 
@@ -116,8 +120,12 @@ class Claims:
     def finish(self, recorded, **_):
         self.finished.append(recorded)
 
-    def abandon(self, _=None):
-        self.abandoned += 1
+    def abandon(self, error=None):
+        self.reasons.append(error)
+
+    @property
+    def abandoned(self):
+        return len(self.reasons)
 
 
 @pytest.fixture
@@ -141,7 +149,7 @@ def test_a_key_is_claimed_once_the_request_is_known_to_be_good(claims):
     assert claims.begun == []
     assert ask(things, "POST", "/mine", GOOD_BODY, **KEY).status_code == 201
     [begun] = claims.begun
-    assert (begun["uid"], begun["key"], begun["operation"]) == ("user-1", "k-1", "POST /mine")
+    assert (begun["uid"], begun["key"], begun["operation"]) == ("user-1", "k-1", "things: POST /mine")
     assert things.calls[0].seed == "seed-1"
     [recorded] = claims.finished
     assert (recorded.status, recorded.body) == (201, b'{"name":"chair","by":"user-1"}')
@@ -168,3 +176,86 @@ def test_the_ids_of_what_a_request_makes_follow_from_its_key(claims):
     first, second = (call.new_id("msg") for call in things.calls)
     assert first == second
     assert first != things.calls[0].new_id("conv").replace("conv", "msg")
+
+
+def test_the_same_path_of_another_function_is_another_operation(claims):
+    asked = []
+    for capability in ("send", "bootstrap"):
+        routes = Routes(capability)
+
+        @routes.post("/", who=Permission.CHAT_WRITE, body=Thing, answer=Made)
+        def answer(call):
+            """Callables all answer at the root."""
+            return Made(name=call.body.name, by=call.caller.uid)
+
+        serve(routes, clock=lambda: NOW)(request("POST", "/", GOOD_BODY, headers={**bearer(), **KEY}))
+        asked.append(claims.begun[-1]["operation"])
+    assert asked[0] != asked[1], "else the one would be answered with what the other said"
+
+
+def test_an_answer_that_cannot_be_written_down_is_a_clean_error_and_gives_its_place_back(claims, doorkeeper, logged):
+    routes = Routes("things")
+
+    @routes.post("/mine", who=Permission.CHAT_WRITE, answer=Made)
+    def make(_):
+        """Answer with half a surrogate pair."""
+        return Made(name="\ud800", by=None)
+
+    answer = serve(routes, clock=lambda: NOW)(request("POST", "/mine", headers={**bearer(), **KEY}))
+    assert (answer.status_code, answer.get_json(force=True)["code"]) == (500, "internal")
+    assert doorkeeper.released == 1
+    assert (claims.abandoned, claims.finished) == (1, [])
+    assert [record["message"] for record in logged()] == ["unexpected error", "request"]
+
+
+def streaming(chunks, failure=lambda: None):
+    routes = Routes("things")
+
+    @routes.post("/talk", who=Permission.CHAT_WRITE, streams="Words.", limit=LimitClass.GENERATE)
+    def talk(_):
+        """Talk."""
+        return Stream(chunks, failure=failure, tokens=lambda: 7)
+
+    return serve(routes, clock=lambda: NOW)(request("POST", "/talk", headers={**bearer(), **KEY}))
+
+
+def test_a_client_that_goes_away_before_the_first_chunk_still_leaves_an_answer_to_repeat(claims, doorkeeper):
+    streaming(Chunks(b"one", b"two")).close()
+    assert [recorded.body for recorded in claims.finished] == [b"onetwo"]
+    assert (doorkeeper.released, doorkeeper.tokens) == (1, [7])
+
+
+def broken_off():
+    yield b"one"
+    raise ValueError(SECRET)
+
+
+def test_a_stream_that_broke_lets_the_next_one_try_at_once_and_gives_its_place_back(claims, doorkeeper):
+    answer = streaming(broken_off())
+    with pytest.raises(ValueError, match=SECRET):
+        answer.get_data()
+    answer.close()
+    assert (claims.finished, claims.abandoned, doorkeeper.released) == ([], 1, 1)
+
+
+def test_a_stream_too_long_to_keep_is_not_kept_in_memory_and_its_claim_is_no_new_request(claims, monkeypatch):
+    monkeypatch.setattr(pipeline, "_MAX_KEPT_BYTES", 10)
+    answer = streaming(Chunks(*[b"12345"] * 4), failure=UpstreamError)
+    kept = answer.response._kept
+    assert len(b"".join(answer.response)) == 20
+    assert answer.response._kept is None
+    assert len(kept) <= 3
+    answer.close()
+    assert (claims.finished, claims.abandoned, claims.reasons) == ([], 1, [None])
+
+
+def test_a_place_is_given_back_also_when_the_end_of_a_stream_breaks(claims, doorkeeper, monkeypatch, logged):
+    def refuse(*_, **__):
+        raise RuntimeError("nobody is there")
+
+    monkeypatch.setattr(claims, "finish", refuse)
+    answer = streaming(Chunks(b"one"))
+    with pytest.raises(RuntimeError, match="nobody is there"):
+        answer.close()
+    assert doorkeeper.released == 1
+    assert [record["message"] for record in logged()] == ["request"]

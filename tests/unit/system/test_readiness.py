@@ -13,11 +13,18 @@ from shared.errors import Unavailable
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
+def _forget() -> None:
+    readiness._remembered.clear()
+    readiness._under_way.clear()
+    readiness._pool().shutdown(wait=False)
+    readiness._pool.cache_clear()
+
+
 @pytest.fixture(autouse=True)
 def _nothing_remembered():
-    readiness._remembered.clear()
+    _forget()
     yield
-    readiness._remembered.clear()
+    _forget()
 
 
 @pytest.fixture
@@ -81,3 +88,51 @@ def test_whoever_asks_often_gets_the_same_answer(ask):
     for _ in range(5):
         check(now=NOW)
     assert len(asked) == 1
+
+
+def test_what_hangs_is_asked_once_and_takes_no_thread_from_what_answers(ask, monkeypatch):
+    monkeypatch.setattr(readiness, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(readiness, "REMEMBERED_S", -1.0)
+    released, asked = threading.Event(), []
+
+    def hang() -> None:
+        asked.append(1)
+        released.wait()
+
+    try:
+        for _ in range(12):
+            found = ask(cache=(False, hang), database=(True, fine))
+    finally:
+        released.set()
+    assert [one.state for one in found.dependencies] == [DependencyState.DOWN, DependencyState.UP]
+    assert len(asked) == 1
+
+
+def test_what_hung_is_asked_again_once_it_has_answered(ask, monkeypatch):
+    monkeypatch.setattr(readiness, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(readiness, "REMEMBERED_S", -1.0)
+    released = threading.Event()
+    assert ask(cache=(False, released.wait)).dependencies[0].state is DependencyState.DOWN
+    released.set()
+    readiness._under_way["cache"].result(timeout=5)
+    assert ask(cache=(False, fine)).dependencies[0].state is DependencyState.UP
+
+
+def test_while_one_waits_for_what_hangs_the_others_get_what_was_found_before(ask, monkeypatch):
+    ask(cache=(False, fine))
+    monkeypatch.setattr(readiness, "REMEMBERED_S", -1.0)
+    released, begun = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        begun.set()
+        released.wait()
+
+    waiting = threading.Thread(target=lambda: ask(cache=(False, hang)))
+    waiting.start()
+    try:
+        assert begun.wait(5)
+        assert check(now=NOW).status == "ready", "and at once: the other thread still asks"
+        assert waiting.is_alive()
+    finally:
+        released.set()
+        waiting.join()

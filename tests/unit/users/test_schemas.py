@@ -111,6 +111,8 @@ def test_time_zones_of_iana_are_known(zone):
         ({"language": "e"}, "language"),
         ({"language": "en_US"}, "language"),
         ({"language": "en\n"}, "language"),
+        ({"language": "\u0130\u0131"}, "language"),
+        ({"language": "\u212ao"}, "language"),
         ({"time_zone": "Mars/Phobos"}, "time_zone"),
         ({"time_zone": "../../etc/passwd"}, "time_zone"),
         ({"time_zone": "/etc/localtime"}, "time_zone"),

@@ -40,6 +40,14 @@ def test_a_name_holds_nothing_invisible(typed):
         as_line(typed)
 
 
+@pytest.mark.parametrize(
+    "typed", ["\u200d", "\u200c\u200d", "\u3164", "\u2800 \u2800", "\u115f", "\ufe0f", "\u0301"], ids=ascii
+)
+def test_a_name_that_shows_nothing_is_no_name(typed):
+    with pytest.raises(ValueError, match="must not hold"):
+        as_line(typed)
+
+
 def test_a_bio_may_have_lines_and_nothing_else_invisible():
     assert as_paragraphs("one\r\ntwo\n\nthree") == "one\ntwo\n\nthree"
     with pytest.raises(ValueError, match="invisible"):
