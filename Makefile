@@ -4,7 +4,7 @@ SUITE := $(PYTHON) -m emulator
 PYTEST := venv/bin/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo setup doctor test unit store suite launcher bench fuzz lint format types check lock openapi clean
+.PHONY: help dev demo setup doctor test unit store store-turns store-accounts suite launcher bench fuzz lint format types check lock openapi clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,8 +27,16 @@ unit: setup ## tests without sockets (half a minute), then those of the stand-in
 	$(PYTEST) tests/unit --disable-socket --allow-unix-socket -n 2 --dist loadfile
 	$(PYTEST) tests/standin
 
-store: setup ## the ledger, the repositories and the security rules on the Firestore emulator
-	$(SUITE) firestore -- $(PYTEST) tests/store tests/rules
+store: setup ## the ledger, the repositories and the security rules on the Firestore emulator, in two halves at once
+	@$(MAKE) --no-print-directory -j2 store-turns store-accounts
+
+TURNS := tests/store/chat tests/store/breaker tests/store/gateway
+
+store-turns:
+	$(SUITE) firestore -- $(PYTEST) $(TURNS)
+
+store-accounts:
+	$(SUITE) firestore -- $(PYTEST) tests/store tests/rules $(TURNS:%=--ignore=%)
 
 suite: setup ## the whole suite through its front door, with real client libraries
 	$(SUITE) run --block test -- $(PYTEST) tests/suite tests/clients

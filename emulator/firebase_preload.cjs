@@ -1,10 +1,12 @@
 /**
- * Loaded into firebase-tools before its own code (`node --require`); changes two things it offers no option for.
+ * Loaded into firebase-tools before its own code (`node --require`); changes three things it offers no option for.
  *
  * - The Auth emulator compiles a validator for each of some hundred API schemas when it starts: about 20 seconds of
  *   computing, of which a run uses a handful. Its router can compile each on first use; this asks it to.
  * - Every suite looks for the ports of its Python processes from 8081 on, so two suites that reload the same changed
  *   file meet there and one of them fails to load. CRAFTPILOT_WORKER_PORTS gives each suite a range of its own.
+ * - When a function answers before a large body has arrived, its emulator goes on sending into a closed connection, and
+ *   nobody listens for that error: the whole suite would end. It is one request's end and nothing more.
  */
 "use strict";
 
@@ -35,3 +37,11 @@ Module._load = function (request, ...rest) {
   const loaded = load.call(this, request, ...rest);
   return Object.hasOwn(changed, request) ? changed[request](loaded) : loaded;
 };
+
+const LOST_CONNECTIONS = new Set(["EPIPE", "ECONNRESET"]);
+const listen = process.on.bind(process);
+
+process.on = (event, listener) =>
+  event === "uncaughtException"
+    ? listen(event, (error, ...rest) => LOST_CONNECTIONS.has(error?.code) || listener(error, ...rest))
+    : listen(event, listener);

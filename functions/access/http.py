@@ -156,7 +156,10 @@ def end_session(call: Call[Any, Any]) -> Reply:
 
 @routes.post("/api/v1/sessions/revoke-all", who=SESSIONS, answer=SignedOutOut)
 def sign_out_everywhere(call: Call[Any, Any]) -> Reply:
-    """Sign out everywhere: every session and every sign-in ends, this one too. API keys go on."""
+    """Sign out everywhere: every session and every sign-in ends, this one too. API keys go on.
+
+    The cookie of this answer is empty at once; on every instance it has ended within half a minute.
+    """
     ended = service.sign_out_everywhere(call.caller.uid, now=call.now)
     return _without_cookie(SignedOutOut(sessions_ended=ended, valid_since=call.now))
 

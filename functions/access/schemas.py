@@ -107,7 +107,7 @@ class RotationRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     grace_seconds: Annotated[int, Field(ge=0, le=86_400)] = Field(
-        default=0, description="How long the old key still works; 0: it dies at once."
+        default=0, description="How long the old key still works, and up to 30 seconds more; 0: it dies at once."
     )
 
 

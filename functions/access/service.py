@@ -203,19 +203,27 @@ def read_spent_micro(found: Sequence[Key], now: datetime) -> dict[str, int]:
 # --- what chat asks of a key -----------------------------------------------------------------------------------------
 
 
-def check_key(caller: Caller, model: str, *, now: datetime) -> None:
-    """Whether the caller's key, if they came with one, is for this model and has credits of the month left.
+def check_key(caller: Caller, model: str, *, needed_micro: int, now: datetime) -> None:
+    """Whether the caller's key, if they came with one, is for this model and has this much of the month's credits left.
 
-    What is spent is known to five seconds, and work in progress is not in it: a key can end a little above its limit,
-    by what runs at the same time. Raises PermissionDenied (`model_not_allowed`), InsufficientCredits (`key_limit`).
+    What is spent is known to five seconds, and work in progress is not in it: a key can end above its limit by what
+    runs at the same time. Raises PermissionDenied (`model_not_allowed`), InsufficientCredits (`key_limit`).
     """
     key = caller.key
     if key is None:
         return
     if key.allowed_models is not None and model not in key.allowed_models:
         raise PermissionDenied(f"This API key is not for the model {model[:200]}.", reason="model_not_allowed")
-    if key.monthly_limit_micro is not None and _spent_this_month(key.budget_id, now) >= key.monthly_limit_micro:
-        raise InsufficientCredits("This API key has spent its credits for this month.", reason="key_limit")
+    if key.monthly_limit_micro is None:
+        return
+    left_micro = key.monthly_limit_micro - _spent_this_month(key.budget_id, now)
+    if left_micro < needed_micro:
+        raise InsufficientCredits(
+            "What this could cost is more than this API key may still spend this month.",
+            reason="key_limit",
+            needed_micro=needed_micro,
+            available_micro=max(left_micro, 0),
+        )
 
 
 def add_key_spending(batch: WriteBatch, *, uid: str, budget_id: str, micro: int, now: datetime) -> None:

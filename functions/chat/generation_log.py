@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -24,6 +25,8 @@ from shared.errors import Unavailable
 
 KEPT_S = 3600
 ALIVE_S = 12
+AWAY_S = 3.0
+"""After a failure Redis is left alone for so long: new generations go without a log instead of waiting for it again."""
 
 _APPEND = f"""
 local meta = redis.call('HMGET', KEYS[2], 'fence', 'closed', 'stop')
@@ -51,6 +54,8 @@ return redis.call('LLEN', KEYS[1])
 """
 
 Event = dict[str, Any]
+
+_away = {"until": 0.0}
 
 
 class Append(Enum):
@@ -90,6 +95,9 @@ class GenerationLog:
 
     def open(self) -> None:
         events, meta, alive = self._keys
+        if time.monotonic() < _away["until"]:
+            self._lost = True
+            return
         try:
             pipeline = redis_client().pipeline()
             pipeline.delete(events)
@@ -128,6 +136,7 @@ class GenerationLog:
 
     def _lose(self, error: Exception) -> Append:
         self._lost = True
+        _away["until"] = time.monotonic() + AWAY_S
         log.warning(
             "generation log lost", counter="generation_log_lost", generation_id=self.generation_id, reason=repr(error)
         )

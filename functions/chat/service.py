@@ -11,7 +11,7 @@ from functions.access import service as access
 from functions.chat import ending, generation_log, models, repository, schemas
 from functions.chat.domain import UNTITLED, Generation, Outcome, Question, Status, title_from
 from functions.chat.events import ConversationCreated
-from functions.chat.turn import AlreadyBegun, RetoldTurn, Turn, begin
+from functions.chat.turn import AlreadyBegun, RetoldTurn, Turn, begin, most_it_can_cost_micro
 from functions.credits import service as credits
 from shared import events, log, store
 from shared.errors import AppError, Conflict, Gone, NotFound, UpstreamError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from google.cloud.firestore import WriteBatch
 
+    from functions.chat.domain import Model
     from functions.chat.generation_log import Event, Snapshot
     from functions.chat.renderers import Renderer
     from functions.credits.service import Hold
@@ -102,7 +103,7 @@ def ask(
     # Chosen once: between two looks a circuit may open, and the one that was checked would not be the one asked.
     model = models.get_model(question.model)
     if caller and key:
-        _check_key(caller, model.slug, generation_id, clock())
+        _check_key(caller, model, question, generation_id, clock())
     for _ in range(ASKED_AT_MOST):
         try:
             turn = begin(
@@ -127,10 +128,10 @@ def ask(
     raise UpstreamError("Every attempt at this answer broke off; ask again under a new key.")
 
 
-def _check_key(caller: Caller, model: str, generation_id: str | None, now: datetime) -> None:
+def _check_key(caller: Caller, model: Model, question: Question, generation_id: str | None, now: datetime) -> None:
     """What was begun with the key before may be told again, whatever the key may do by now."""
     try:
-        access.check_key(caller, model, now=now)
+        access.check_key(caller, model.slug, needed_micro=most_it_can_cost_micro(model, question), now=now)
     except AppError:
         if generation_id is None or repository.find_generation(caller.uid, generation_id) is None:
             raise

@@ -135,7 +135,7 @@ def begin(
     )
     conversation_read = _pool().submit(repository.find_conversation, uid, conversation_id)
     tail_read = _pool().submit(repository.recent_messages, uid, conversation_id, TAIL_MESSAGES)
-    hold, refusal = _hold(generation, model, question, max_tokens, key_budget_id)
+    hold, refusal = _hold(generation, model, question, key_budget_id)
     try:
         conversation = conversation_read.result()
         if conversation is None:
@@ -152,12 +152,17 @@ def begin(
     return Turn(generation, hold, context, question, max_tokens, clock=clock, keep_partial=keep_partial)
 
 
-def _hold(
-    generation: Generation, model: Model, question: Question, max_tokens: int, key_budget_id: str | None
-) -> tuple[Hold | None, InsufficientCredits | NotFound | None]:
+def most_it_can_cost_micro(model: Model, question: Question) -> int:
+    """What is held for a turn: at least the smallest amount, so every turn has a hold, and an account in debt none."""
+    max_tokens = answer_tokens(model, question.max_tokens)
     highest = highest_cost_pico_usd(model, question=question.text, max_answer_tokens=max_tokens)
-    # A free model holds the smallest amount: every turn has a hold, and an account in debt gets none.
-    amount_micro = max(credits.credits_for_cost(highest, settings().credit_markup_percent), 1)
+    return max(credits.credits_for_cost(highest, settings().credit_markup_percent), 1)
+
+
+def _hold(
+    generation: Generation, model: Model, question: Question, key_budget_id: str | None
+) -> tuple[Hold | None, InsufficientCredits | NotFound | None]:
+    amount_micro = most_it_can_cost_micro(model, question)
 
     def also(batch: WriteBatch) -> None:
         repository.start_generation(batch, generation)

@@ -158,7 +158,7 @@ def as_html(document: dict[str, Any]) -> str:
         f"<section><h3><code>{method.upper()} {html.escape(path)}</code></h3>"
         f"<p>{html.escape(operation['summary'])} {html.escape(operation.get('description', ''))}</p>"
         f"<p class=who>{html.escape(_who_may(operation))}</p>"
-        f"{_models_used(operation)}</section>"
+        f"{_parameters(operation)}{_models_used(operation)}</section>"
         for path, operations in document["paths"].items()
         for method, operation in operations.items()
     ]
@@ -183,6 +183,17 @@ def _who_may(operation: dict[str, Any]) -> str:
     return f"permission {operation['x-permission']} · {kinds}"
 
 
+def _parameters(operation: dict[str, Any]) -> str:
+    """What else a request may say, in its address and its headers."""
+    lines = [
+        f"<li><code>{html.escape(one['name'])}</code> in the {one['in']}{'' if one['required'] else ' (optional)'}: "
+        f"{_kind(one['schema'])}. {html.escape(one.get('description') or one['schema'].get('description', ''))}</li>"
+        for one in operation["parameters"]
+        if one["in"] != "path"
+    ]
+    return f"<ul>{''.join(lines)}</ul>" if lines else ""
+
+
 def _models_used(operation: dict[str, Any]) -> str:
     def names(content: dict[str, Any]) -> list[str]:
         found = [media["schema"]["$ref"].rsplit("/", 1)[-1] for media in content.values() if "$ref" in media["schema"]]
@@ -201,6 +212,8 @@ def _models_used(operation: dict[str, Any]) -> str:
 
 
 def _fields(schema: dict[str, Any]) -> str:
+    if "enum" in schema:
+        return f"<li>{_kind(schema)}</li>"
     required = set(schema.get("required", ()))
     return "".join(
         f"<li><code>{html.escape(name)}</code>{'' if name in required else ' (optional)'}: {_kind(field)}. "

@@ -16,7 +16,7 @@ from flask import Request, Response
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
-from shared import idempotency, log, presence
+from shared import idempotency, log, metrics, presence
 from shared.clock import Clock, utc_now
 from shared.errors import (
     AppError,
@@ -335,6 +335,7 @@ class _Exchange:
 
     def _log(self, status: int, error: AppError | None) -> None:
         presence.note(failed=status == _OUR_ERROR)
+        metrics.count("http_requests_total", function=self._routes.capability, status=str(status))
         record = log.error if status >= _SERVER_ERROR else log.info
         record(
             "request",

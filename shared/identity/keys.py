@@ -93,6 +93,8 @@ def get_valid(key: str, *, address: str, now: datetime, fresh: bool = False) -> 
     Raises Unauthenticated with its reason, RateLimited for an address that showed too many wrong ones, Unavailable.
     """
     if not is_well_formed(key):
+        admission.refuse_when_suspicious(address)
+        admission.note_failed_sign_in(address)
         raise _unknown()
     digest = secret_text.digest(key)
     found = None if fresh else _recent.get(digest, now)

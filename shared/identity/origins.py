@@ -11,11 +11,14 @@ def is_ours(origin: str) -> bool:
     """One of the project's own sites or of the allowed ones; in the local suite any port of this machine."""
     if origin in settings().allowed_origins:
         return True
-    return settings().in_emulator and _host_of(origin) in _LOCAL_HOSTS
+    return settings().in_emulator and _is_local(origin)
 
 
-def _host_of(origin: str) -> str | None:
+def _is_local(origin: str) -> bool:
     try:
-        return urlsplit(origin).hostname
+        parts = urlsplit(origin)
+        # Reading the port raises for `http://127.0.0.1:5000.evil.example`, which is no address of this machine.
+        host, port = parts.hostname, parts.port
     except ValueError:  # not a URL at all, so nobody's origin
-        return None
+        return False
+    return host in _LOCAL_HOSTS and port != 0

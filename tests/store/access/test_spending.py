@@ -39,49 +39,49 @@ def spend(uid, micro, now=NOW):
 
 
 def test_who_comes_without_a_key_is_not_limited_by_one(uid):
-    service.check_key(Caller(uid=uid), "any/model", now=NOW)
+    service.check_key(Caller(uid=uid), "any/model", needed_micro=1, now=NOW)
 
 
 def test_a_key_without_limits_may_everything(uid):
     spend(uid, 10**15)
-    service.check_key(caller(uid), "any/model", now=NOW)
+    service.check_key(caller(uid), "any/model", needed_micro=1, now=NOW)
 
 
 def test_a_key_is_for_its_models_only(uid):
     someone = caller(uid, models=frozenset({"a/b"}))
-    service.check_key(someone, "a/b", now=NOW)
+    service.check_key(someone, "a/b", needed_micro=1, now=NOW)
     for model in ("a/B", "a/b:free", "a/bc", ""):
         with pytest.raises(PermissionDenied) as refusal:
-            service.check_key(someone, model, now=NOW)
+            service.check_key(someone, model, needed_micro=1, now=NOW)
         assert refusal.value.details["reason"] == "model_not_allowed"
 
 
 def test_a_key_spends_up_to_its_limit(uid):
     someone = caller(uid, limit=1000)
     spend(uid, 999)
-    service.check_key(someone, "a/b", now=NOW)
+    service.check_key(someone, "a/b", needed_micro=1, now=NOW)
     spend(uid, 1)
     with pytest.raises(InsufficientCredits) as refusal:
-        service.check_key(someone, "a/b", now=NOW)
+        service.check_key(someone, "a/b", needed_micro=1, now=NOW)
     assert refusal.value.details["reason"] == "key_limit"
 
 
 def test_a_new_month_begins_at_nothing(uid):
     spend(uid, 1000)
     with pytest.raises(InsufficientCredits):
-        service.check_key(caller(uid, limit=1000), "a/b", now=NOW)
-    service.check_key(caller(uid, limit=1000), "a/b", now=NOW + 60 * SECOND)
+        service.check_key(caller(uid, limit=1000), "a/b", needed_micro=1, now=NOW)
+    service.check_key(caller(uid, limit=1000), "a/b", needed_micro=1, now=NOW + 60 * SECOND)
 
 
 def test_what_another_process_spent_is_known_in_five_seconds(uid):
     someone = caller(uid, limit=1000)
-    service.check_key(someone, "a/b", now=NOW)
+    service.check_key(someone, "a/b", needed_micro=1, now=NOW)
     known = service._spent_micro.get(f"budget-{uid}:2026-03", NOW)
     spend(uid, 1000)
     service._spent_micro.put(f"budget-{uid}:2026-03", known or 0, NOW)  # what the other process still believes
-    service.check_key(someone, "a/b", now=NOW + 4 * SECOND)
+    service.check_key(someone, "a/b", needed_micro=1, now=NOW + 4 * SECOND)
     with pytest.raises(InsufficientCredits):
-        service.check_key(someone, "a/b", now=NOW + 5 * SECOND)
+        service.check_key(someone, "a/b", needed_micro=1, now=NOW + 5 * SECOND)
 
 
 def test_nothing_is_lost_when_many_spend_at_once(uid):
@@ -92,7 +92,7 @@ def test_nothing_is_lost_when_many_spend_at_once(uid):
 
 def test_what_is_not_committed_is_not_spent(uid):
     service.add_key_spending(store.new_batch(), uid=uid, budget_id=f"budget-{uid}", micro=1000, now=NOW)
-    service.check_key(caller(uid, limit=1000), "a/b", now=NOW)
+    service.check_key(caller(uid, limit=1000), "a/b", needed_micro=1, now=NOW)
 
 
 def test_owners_see_what_a_key_and_its_predecessors_spent(ada, clock):

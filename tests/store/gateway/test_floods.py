@@ -1,6 +1,7 @@
 """Too much of everything, at the function's own socket: refused, and the next request is served."""
 
 import http.client
+import uuid
 from contextlib import closing
 
 import pytest
@@ -95,3 +96,23 @@ def test_a_bomb_of_headers_is_refused(process, uid, bomb):
             status = 431
     assert status in {400, 401, 431}
     assert is_served(process, uid)
+
+
+def test_a_scan_with_random_keys_is_limited_by_its_address_and_nobody_elses(process):
+    """Well-formed or not; a stranger at another address is answered as ever."""
+
+    def statuses(address: str, count: int) -> list[int]:
+        found = []
+        with closing(process.connect()) as connection:
+            for _ in range(count):
+                key = f"cp_live_{uuid.uuid4().hex}abcdef"
+                connection.request("GET", ME, headers={"X-API-Key": key, "X-Forwarded-For": address})
+                answer = connection.getresponse()
+                answer.read()
+                found.append(answer.status)
+        return found
+
+    scan = statuses("203.0.113.66", 40)
+    assert scan[0] == 401
+    assert set(scan[-15:]) == {429}
+    assert statuses("203.0.113.67", 1) == [401]

@@ -112,10 +112,10 @@ def charge_tokens(uid: str, amount: int) -> None:
 
 
 def test_a_key_spends_no_more_than_its_monthly_limit_and_its_owner_goes_on(asker):
-    key = asker.make_key(monthly_limit_credits=2)
+    key = asker.make_key(monthly_limit_credits=3.5)
     header = {"Authorization": f"Bearer {key['key']}"}
     statuses = [asker.turn(header).status_code for _ in range(2)]
-    assert statuses == [200, 200], "1.2 credits each; the second one begins below the limit"
+    assert statuses == [200, 200], "1.2 credits each, and a third one could cost more than is left"
     refused = asker.turn(header)
     assert (refused.status_code, refused.json["reason"]) == (402, "key_limit")
     assert asker.turn().status_code == 200

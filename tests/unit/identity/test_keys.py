@@ -84,9 +84,10 @@ BAD_FORM = {
 
 
 @pytest.mark.parametrize("text", BAD_FORM.values(), ids=BAD_FORM.keys())
-def test_what_has_not_the_form_costs_no_read(database, suspicion, text):
+def test_what_has_not_the_form_costs_no_read_and_counts_against_its_address(database, suspicion, text):
     assert reason_of(text) == "invalid_key"
-    assert (database.read, suspicion.asked) == ([], [])
+    assert database.read == []
+    assert len(suspicion.failed) == 1
 
 
 def test_a_key_is_read_once_in_thirty_seconds(database, suspicion):

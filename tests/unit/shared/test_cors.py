@@ -18,6 +18,7 @@ STRANGE = [
     "https://demo-craftpilot.web.app.evil.example",
     "https://demo-craftpilot.web.app:8443",
     "https://localhost.evil.example",
+    "http://127.0.0.1:5000.evil.example",
     "https://evil.example/localhost",
     "https://localhost@evil.example",
     "http://[bad",
