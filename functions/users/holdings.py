@@ -9,6 +9,7 @@ HOLDINGS = (
     Files("avatars/{uid}/", archive="avatar"),
     Files("uploads/{uid}/", archive=None, left_out_because="uploads that were never completed"),
     CacheKeys("preferences:{uid}"),
+    CacheKeys("preferences:{uid}:newest"),
     Documents("usernames", archive=None, left_out_because="profile.json shows the name"),
     Documents("users/{uid}", archive="profile.json"),
 )

@@ -1,9 +1,11 @@
 """Copies of preferences in Redis: read-through, short-lived, and never believed over Firestore.
 
-    preferences:{uid}    JSON {"uid", "format", "version", "value"}; `version` is Firestore's update time in µs
+    preferences:{uid}          JSON {"uid", "format", "version", "value"}; `version` is Firestore's update time in µs
+    preferences:{uid}:newest   the highest version that was ever put, which outlives the copy
 
-A copy is written only over an older one, so a slow reader cannot put back what a writer has replaced. What is garbage,
-of another format, somebody else's or from the future is no copy. Without Redis everything is read from Firestore.
+A copy older than the newest is never written, also when none is there any more, so a slow reader cannot put back what
+a writer has replaced. What is garbage, of another format, somebody else's or from the future is no copy. Without Redis
+everything is read from Firestore.
 """
 
 from __future__ import annotations
@@ -23,12 +25,18 @@ if TYPE_CHECKING:
 
 KEPT_S = 60
 """Bounds how long a copy may be old when Redis lost the write that should have replaced it."""
+_NEWEST_KEPT_S = 3600
+"""Longer than the slowest reader is under way."""
 FORMAT = 1
 _CLOCK_SKEW = timedelta(seconds=30)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # Keeps what is there only if it is a copy of the same format, not older than the new one and not from the future.
 _PUT = Script("""
+local newest = redis.pcall('GET', KEYS[2])
+newest = type(newest) == 'string' and tonumber(newest) or 0
+if newest > tonumber(ARGV[2]) and newest <= tonumber(ARGV[3]) then return 0 end
+redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[6])
 local there = redis.pcall('GET', KEYS[1])
 if type(there) == 'string' then
   local ok, copy = pcall(cjson.decode, there)
@@ -70,7 +78,11 @@ def put(uid: str, copy: Copy, now: datetime) -> None:
     document = {"uid": uid, "format": FORMAT, "version": copy.version, "value": copy.value}
     newest = version_of(now + _CLOCK_SKEW)
     try:
-        _link(settings().redis_url).run(_PUT, [key(uid)], [json.dumps(document), copy.version, newest, FORMAT, KEPT_S])
+        _link(settings().redis_url).run(
+            _PUT,
+            [key(uid), f"{key(uid)}:newest"],
+            [json.dumps(document), copy.version, newest, FORMAT, KEPT_S, _NEWEST_KEPT_S],
+        )
     except LinkFailed:
         metrics.count("preferences_cache_away_total")
 

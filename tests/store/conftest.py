@@ -71,7 +71,11 @@ def catalogue(standin_process, firestore_emulator):
 
 
 @pytest.fixture
-def standin(catalogue):
+def standin(catalogue, monkeypatch):
+    """The model provider as it was at first, and no memory of a Redis that was away in another test."""
+    from functions.chat import generation_log
+
+    monkeypatch.setitem(generation_log._away, "until", 0.0)
     catalogue.reset()
     return catalogue
 

@@ -117,9 +117,9 @@ def test_no_request_fails_while_redis_is_away_limits_hold_roughly_and_money_exac
     assert load.failures == []
     assert turns[200] > CHATTERS
     for answers in load.reads.values():
-        # Shared limits, then this process's own, then shared ones that Redis has forgotten: three times the quota
-        # at most, and what comes back meanwhile.
-        assert READS.quota <= answers[200] <= 3 * READS.quota + LOAD_S * READS.quota / READS.window_s
+        # Shared limits, then this process's own, then shared ones that Redis has forgotten: three quotas at most, of
+        # which each refills by itself, also while another one is asked.
+        assert READS.quota <= answers[200] <= 3 * (READS.quota + LOAD_S * READS.quota / READS.window_s)
     for uid, answers in load.turns.items():
         balance = credits.get_balance(uid, utc_now())
         assert balance.held_micro == 0

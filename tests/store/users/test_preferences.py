@@ -15,6 +15,7 @@ from functions.users.schemas import Preferences
 from shared.clients import firestore_client, redis_client
 from shared.clock import utc_now
 from shared.redis_link import Link
+from shared.settings import settings
 from tests.store.users.support import ME, Somebody
 
 PATH = f"{ME}/preferences"
@@ -200,6 +201,26 @@ def test_two_writers_leave_the_later_commit_in_the_cache(someone):
     assert cached(someone)["value"]["theme"] == "dark"
 
 
+def test_a_slow_reader_puts_nothing_old_back_after_the_copy_is_gone(someone):
+    preferences.put(someone.uid, LIGHT, now=utc_now())
+    read_before = Copy(LIGHT.model_dump(mode="json"), cached(someone)["version"])
+    preferences.put(someone.uid, DARK, now=utc_now())
+    redis_client().delete(key(someone))
+    preferences_cache.put(someone.uid, read_before, utc_now())
+    assert redis_client().get(key(someone)) is None
+    assert preferences.get(someone.uid, now=utc_now()).theme == "dark"
+
+
+@pytest.fixture
+def patient_link(monkeypatch):
+    """A link that waits for a starved machine: what a lost write does to a copy is another test."""
+    link = Link(settings().redis_url, timeout_s=10)
+    monkeypatch.setattr(preferences_cache, "_link", lambda _: link)
+    yield
+    link.close()
+
+
+@pytest.mark.usefixtures("patient_link")
 def test_readers_and_writers_at_once_end_with_what_firestore_holds(someone):
     states = [DARK, LIGHT, Preferences()]
 
