@@ -19,6 +19,12 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def tell(config, text: str) -> None:
+    """Show a figure in the output of a test run that passes."""
+    with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print(f"\n{text}")
+
+
 class FunctionProcess:
     """One function, in a process group that can be killed without warning."""
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,7 +96,8 @@ def launch_script(tmp_path: Path) -> Iterator[Callable[..., Launcher]]:
         launcher.process.kill()
         launcher.process.wait()
         for one in launcher.everything():
-            one.kill()
+            with suppress(psutil.NoSuchProcess):  # it may end between being found and being killed
+                one.kill()
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ import uuid
 import pytest
 from google.cloud import firestore
 
-from shared.clients import firestore_client, openrouter
+from shared.breaker import breakers
+from shared.clients import firestore_client, openrouter, redis_client
 from shared.settings import settings
 from tests.processes import free_port
 from tests.store.chat.support import NoLimits, Standin
@@ -72,9 +73,12 @@ def catalogue(standin_process, firestore_emulator):
 
 @pytest.fixture
 def standin(catalogue, monkeypatch):
-    """The model provider as it was at first, and no memory of a Redis that was away in another test."""
+    """The model provider as it was at first, and no memory of what failed in another test."""
     from functions.chat import generation_log
 
+    for key in redis_client().scan_iter("breaker:*"):
+        redis_client().delete(key)
+    breakers.cache_clear()
     monkeypatch.setitem(generation_log._away, "until", 0.0)
     catalogue.reset()
     return catalogue

@@ -4,8 +4,6 @@ from datetime import timedelta
 
 import pytest
 
-from shared.breaker import breakers
-from shared.clients import redis_client
 from tests.store.chat.support import User, give, wsgi_client
 
 
@@ -26,14 +24,6 @@ def poor_user(standin, chat_client, uid, no_limits):
 def user(poor_user):
     give(poor_user.uid, 1000)
     return poor_user
-
-
-@pytest.fixture(autouse=True)
-def closed_circuits() -> None:
-    """The failures of one test must not close the door to a model for the next."""
-    for key in redis_client().scan_iter("breaker:*"):
-        redis_client().delete(key)
-    breakers.cache_clear()
 
 
 @pytest.fixture

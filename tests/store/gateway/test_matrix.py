@@ -23,6 +23,7 @@ from shared.http.dialects import Callable
 from shared.http.routes import Route, Routes
 from shared.identity import accounts, tokens
 from shared.identity.permissions import KEY_SCOPES
+from tests.processes import tell
 from tests.store.chat.support import User, give, id_token, wsgi_client
 from tests.store.gateway.routes import ROWS, Rank, Row
 from tests.unit.users.fake_auth import FakeAuth
@@ -75,10 +76,10 @@ def test_every_route_has_its_row_and_every_row_its_route():
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _say_how_many_cells():
+def _say_how_many_cells(pytestconfig):
     yield
     told = ", ".join(f"{count} x {status}" for status, count in sorted(counted.items()))
-    print(f"\nroute x asker x ownership: {sum(counted.values())} of {len(CELLS)} cells held ({told})")
+    tell(pytestconfig, f"route x asker x ownership: {len(CELLS)} cells; answers: {told}")
 
 
 @pytest.fixture(autouse=True)
