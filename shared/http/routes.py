@@ -146,6 +146,10 @@ class Routes:
     def __iter__(self) -> Iterator[Route]:
         return iter(self._routes)
 
+    def include(self, others: Routes) -> None:
+        """Take in the routes of a part of this capability. They come before what is declared later."""
+        self._routes += others
+
     def get(self, path: str, **declaration: Any) -> Callable[[Handler], Handler]:
         return self._add("GET", path, **declaration)
 
