@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from firebase_admin import auth
 from google.api_core.exceptions import AlreadyExists
 
-from functions.chat import models
 from functions.credits import service as credits
 from functions.credits.domain import MICRO_PER_CREDIT
+from functions.models import service as models
+from functions.openai_api import service as openai_api
 from functions.users import service as users
 from shared import startup
 from shared.clients import firebase_app, publisher
@@ -61,7 +62,7 @@ def main() -> None:
     if not settings().in_emulator:
         sys.exit("Refusing to seed: the accounts and their password are public, this is not the local suite.")
     _make_topics()
-    print(f"  {models.sync()} models in the catalogue")
+    print(f"  {models.sync()} models in the catalogue, {openai_api.sync_embedding_models()} that embed")
     for account in ACCOUNTS:
         _make_account(account)
         print(f"  {account.email} with {account.credits:,} credits")

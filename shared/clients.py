@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from google.cloud.pubsub_v1.publisher.client import Client as PublisherClient
     from google.cloud.storage import Bucket
 
+    from shared.firestore_channel import FirestoreChannel
     from shared.openrouter import OpenRouter
 
 AUTH_TIMEOUT_S = 5
@@ -38,6 +39,8 @@ def _once(name: str, make: Callable[[], Any]) -> Any:
 
 
 def firestore_client() -> firestore.Client:
+    """Google's own client: for queries and transactions. Single documents are read and written by `shared.store`."""
+
     def make() -> firestore.Client:
         from google.cloud import firestore
 
@@ -45,6 +48,24 @@ def firestore_client() -> firestore.Client:
 
     client: firestore.Client = _once("firestore", make)
     return client
+
+
+def firestore_channel() -> FirestoreChannel:
+    """The short way to Firestore, for `shared.store`."""
+
+    def make() -> FirestoreChannel:
+        from shared.firestore_channel import FirestoreChannel
+
+        return FirestoreChannel(settings().firestore_emulator_host)
+
+    channel: FirestoreChannel = _once("firestore_channel", make)
+    return channel
+
+
+def firestore_database() -> str:
+    """The full name of the one database of the product."""
+    name: str = _once("firestore_database", lambda: f"projects/{settings().project_id}/databases/(default)")
+    return name
 
 
 def redis_client() -> redis.Redis:

@@ -25,7 +25,8 @@ Renderers (problem+json, the OpenAI envelope, callable status) live in `shared.h
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import field as dataclass_field
+from typing import ClassVar, Self
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class FieldError:
 
     field: str
     message: str
+    kind: str | None = dataclass_field(default=None, compare=False)
+    """The name of what is wrong, as the validator has it: `missing`, `extra_forbidden`. Not every refusal has one."""
 
 
 class AppError(Exception):
@@ -64,6 +67,11 @@ class AppError(Exception):
 
 class InvalidRequest(AppError):
     code, status, title = "invalid_request", 400, "The request is not valid"
+
+    @classmethod
+    def of(cls, field: str, problem: str) -> Self:
+        """About one field: its path in the body, and what is wrong with it."""
+        return cls(f"Check: {field}.", fields=[FieldError(field, problem)])
 
 
 class PayloadTooLarge(InvalidRequest):

@@ -11,17 +11,13 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from shared import store
-from shared.clients import firestore_client
 from shared.ids import new_id
 from shared.trace import continue_trace, current_trace
-
-if TYPE_CHECKING:
-    from google.cloud.firestore import WriteBatch
 
 EVENTS_KEPT = timedelta(days=30)
 MARKS_KEPT = timedelta(days=30)
@@ -124,7 +120,7 @@ class Event:
         )
 
 
-def record(batch: WriteBatch, payload: EventPayload, *, uid: str, subject: str, at: datetime) -> Event:
+def record(batch: store.Batch, payload: EventPayload, *, uid: str, subject: str, at: datetime) -> Event:
     """Add the event to the batch that makes the change it tells of."""
     event = Event(
         id=new_id("evt"),
@@ -137,11 +133,11 @@ def record(batch: WriteBatch, payload: EventPayload, *, uid: str, subject: str, 
         occurred_at=at,
         traceparent=current_trace().traceparent,
     )
-    batch.create(firestore_client().collection("events").document(event.id), event.to_document())
+    batch.create(store.document("events", event.id), event.to_document())
     return event
 
 
-def once(consumer: str, event: Event, add_effects: Callable[[WriteBatch], None], *, now: datetime) -> bool:
+def once(consumer: str, event: Event, add_effects: Callable[[store.Batch], None], *, now: datetime) -> bool:
     """Commit the consumer's effects together with its mark; False when this event was already consumed.
 
     `add_effects` only adds writes. Effects outside Firestore do not belong here: a crash between them and the mark
@@ -149,14 +145,13 @@ def once(consumer: str, event: Event, add_effects: Callable[[WriteBatch], None],
     try again.
     """
     batch = store.new_batch()
-    mark = firestore_client().collection("processed").document(f"{consumer}:{event.id}")
+    mark = store.document("processed", f"{consumer}:{event.id}")
     batch.create(mark, {"event_type": event.type, "at": now, "expires_at": now + MARKS_KEPT})
     add_effects(batch)
     try:
         store.commit(batch)
     except store.AlreadyExists as error:
-        with store.translated_errors():
-            if mark.get().exists:
-                return False
+        if store.read(mark) is not None:
+            return False
         raise store.StaleWrite(str(error)) from error
     return True

@@ -35,7 +35,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared import log, metrics
-from shared.clients import firestore_client
 from shared.errors import (
     AppError,
     Conflict,
@@ -50,7 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from google.cloud.firestore import DocumentReference, DocumentSnapshot, WriteBatch
+    from shared.store import Batch, Reference, Snapshot
 
 KEPT = timedelta(hours=24)
 LEASE = timedelta(seconds=30)
@@ -104,7 +103,7 @@ def begin(*, uid: str, key: str, operation: str, fingerprint: bytes, now: dateti
         snapshot = _read(reference)
         if snapshot is None:
             continue
-        found = _fields(snapshot)
+        found = snapshot.fields
         if found["holder"] == holder:  # the commit went through although its answer was lost
             first = found["salt"] == new["salt"]
             return Claim(reference, key, found["salt"], snapshot.update_time, first=first)
@@ -136,7 +135,7 @@ class Claim:
     When the record cannot be written, its lease runs out and the next repetition goes on under the same seed.
     """
 
-    def __init__(self, reference: DocumentReference, key: str, salt: bytes, held_since: Any, *, first: bool) -> None:
+    def __init__(self, reference: Reference, key: str, salt: bytes, held_since: Any, *, first: bool) -> None:
         """`first`: nobody has worked under this seed before."""
         self._reference, self._key, self._salt, self._held_since = reference, key, salt, held_since
         self._first = first
@@ -172,7 +171,7 @@ class Claim:
     def _finish_after_takeover(self, done: dict[str, Any]) -> None:
         """A request that outlived its lease has the first answer all the same, unless a repetition was faster."""
         snapshot = _read(self._reference)
-        found = _fields(snapshot) if snapshot else {}
+        found = snapshot.fields if snapshot else {}
         ours = found.get("salt") == self._salt and found["state"] == _RUNNING
         if snapshot is None or not ours or not _update(self._reference, done, snapshot.update_time):
             self._note("idempotency_answers_superseded_total")
@@ -198,31 +197,39 @@ def _require_same(found: Mapping[str, Any], new: Mapping[str, Any]) -> None:
 # --- the record ------------------------------------------------------------------------------------------------------
 
 
-def _reference(uid: str, key: str) -> DocumentReference:
+def _reference(uid: str, key: str) -> Reference:
     """Keys hold no NUL, so the last one parts the two whatever the uid is."""
+    from shared import store
+
     digest = hashlib.sha256(uid.encode() + b"\0" + key.encode()).hexdigest()
-    return firestore_client().collection("idempotency").document(digest)
+    return store.document("idempotency", digest)
 
 
-def _create(reference: DocumentReference, document: Mapping[str, Any]) -> Any:
-    batch = firestore_client().batch()
-    batch.create(reference, dict(document))
+def _create(reference: Reference, document: Mapping[str, Any]) -> Any:
+    from shared import store
+
+    batch = store.new_batch()
+    batch.create(reference, document)
     return _committed(batch)
 
 
-def _update(reference: DocumentReference, changes: Mapping[str, Any], unchanged_since: Any) -> Any:
-    batch = firestore_client().batch()
-    batch.update(reference, dict(changes), option=firestore_client().write_option(last_update_time=unchanged_since))
+def _update(reference: Reference, changes: Mapping[str, Any], unchanged_since: Any) -> Any:
+    from shared import store
+
+    batch = store.new_batch()
+    batch.update(reference, changes, option=store.LastUpdateOption(unchanged_since))
     return _committed(batch)
 
 
-def _delete(reference: DocumentReference, unchanged_since: Any) -> Any:
-    batch = firestore_client().batch()
-    batch.delete(reference, option=firestore_client().write_option(last_update_time=unchanged_since))
+def _delete(reference: Reference, unchanged_since: Any) -> Any:
+    from shared import store
+
+    batch = store.new_batch()
+    batch.delete(reference, option=store.LastUpdateOption(unchanged_since))
     return _committed(batch)
 
 
-def _committed(batch: WriteBatch) -> Any:
+def _committed(batch: Batch) -> Any:
     """The record's new update time; None when it was not as the batch expected it."""
     from shared import store
 
@@ -232,18 +239,10 @@ def _committed(batch: WriteBatch) -> Any:
         return None
 
 
-def _read(reference: DocumentReference) -> DocumentSnapshot[Any] | None:
+def _read(reference: Reference) -> Snapshot | None:
     from shared import store
 
-    with store.translated_errors():
-        snapshot = reference.get(**store.READING)
-    return snapshot if snapshot.exists else None
-
-
-def _fields(snapshot: DocumentSnapshot[Any]) -> dict[str, Any]:
-    fields = snapshot.to_dict()
-    assert fields is not None, "only snapshots of records that exist are passed on"
-    return fields
+    return store.read(reference)
 
 
 # --- the answer in it ------------------------------------------------------------------------------------------------

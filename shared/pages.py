@@ -6,15 +6,13 @@ import base64
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from google.cloud.firestore import Query
-
 from shared import store
 from shared.errors import FieldError, InvalidRequest
 from shared.ids import can_name_a_document
 from shared.store import READING
 
 if TYPE_CHECKING:
-    from google.cloud.firestore import CollectionReference, DocumentSnapshot
+    from google.cloud.firestore import CollectionReference, DocumentSnapshot, Query
 
 
 def page(
@@ -24,7 +22,7 @@ def page(
 
     Raises InvalidRequest naming `cursor` when it is not one that an earlier page gave.
     """
-    direction = Query.DESCENDING if newest_first else Query.ASCENDING
+    direction = "DESCENDING" if newest_first else "ASCENDING"
     ordered = query.order_by(field, direction=direction).order_by("__name__", direction=direction)
     if cursor is not None:
         moment, document_id = _decode(cursor)
@@ -34,10 +32,11 @@ def page(
     if len(found) <= limit:
         return found, None
     last = found[limit - 1]
-    return found[:limit], _encode(last.get(field), last.id)
+    return found[:limit], cursor_after(last.get(field), last.id)
 
 
-def _encode(moment: datetime, document_id: str) -> str:
+def cursor_after(moment: datetime, document_id: str) -> str:
+    """The cursor of what comes behind this document, by the value of its field."""
     return base64.urlsafe_b64encode(f"{moment.isoformat()}|{document_id}".encode()).decode()
 
 

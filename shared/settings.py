@@ -62,6 +62,8 @@ class Settings:
 
     project_id: str
     in_emulator: bool
+    firestore_emulator_host: str
+    """`host:port` of the Firestore emulator, as Google's libraries know it; empty: Google's Firestore."""
     revision: str
     """The deployed revision of this function, as the platform names it."""
     openrouter_base_url: str
@@ -82,6 +84,7 @@ def settings() -> Settings:
     return Settings(
         project_id=project_id,
         in_emulator=in_emulator,
+        firestore_emulator_host=os.environ.get("FIRESTORE_EMULATOR_HOST", ""),
         revision=os.environ.get("K_REVISION", "local"),
         openrouter_base_url=_OPENROUTER_BASE_URL.value.rstrip("/"),
         redis_url=_REDIS_URL.value,

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import quote
 
 from google.api_core import exceptions as google_errors
 from google.auth import credentials as google_credentials
@@ -41,6 +43,8 @@ UPLOAD_TIMEOUT_S = 60.0
 SIZE_LIMIT_HEADER = "x-goog-content-length-range"
 """Signed along, so that Cloud Storage itself refuses a body of another size."""
 _CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
+_PLAIN = re.compile(r"[A-Za-z0-9 ._()+-]")
+"""What a file name may hold inside a quoted header field without another thought."""
 _LOCAL_KEY = b"craftpilot local suite"
 
 
@@ -71,8 +75,7 @@ def sign_upload(name: str, *, content_type: str, size_bytes: int, lifetime: time
 
 def sign_download(name: str, *, lifetime: timedelta, save_as: str | None = None) -> str:
     """A link to the file; with `save_as` a browser saves it under that name. Raises Unavailable."""
-    disposition = f'attachment; filename="{save_as}"' if save_as else None
-    return _sign(name, "GET", lifetime, response_disposition=disposition)
+    return _sign(name, "GET", lifetime, response_disposition=_attachment(save_as) if save_as else None)
 
 
 def find(name: str) -> StoredFile | None:
@@ -86,6 +89,16 @@ def read_start(file: StoredFile, length: int) -> bytes:
     blob = storage_bucket().blob(file.name, generation=file.generation)
     with translated_errors(), _still_there():
         content: bytes = blob.download_as_bytes(start=0, end=length - 1, **_patiently())
+    return content
+
+
+def read(name: str) -> bytes | None:
+    """All of a small file; None when it is not there."""
+    try:
+        with translated_errors():
+            content: bytes = storage_bucket().blob(name).download_as_bytes(**_patiently())
+    except google_errors.NotFound:
+        return None
     return content
 
 
@@ -160,6 +173,13 @@ def _stored(blob: Any) -> StoredFile:
         generation=int(blob.generation),
         created_at=blob.time_created,
     )
+
+
+def _attachment(file_name: str) -> str:
+    """The header that has a browser save a file. Names that are not plain come in the form of RFC 8187 as well."""
+    plain = "".join(character if _PLAIN.fullmatch(character) else "_" for character in file_name)
+    header = f'attachment; filename="{plain}"'
+    return header if plain == file_name else f"{header}; filename*=UTF-8''{quote(file_name, safe='')}"
 
 
 def _sign(name: str, method: str, lifetime: timedelta, **more: Any) -> str:

@@ -6,9 +6,10 @@ from typing import Any
 
 from firebase_functions.scheduler_fn import on_schedule
 
-from functions.chat import models
 from functions.chat import service as chat
 from functions.credits import service as credits
+from functions.models import service as models
+from functions.openai_api import service as openai_api
 from functions.privacy import service as privacy
 from shared import log
 from shared.clock import utc_now
@@ -26,7 +27,7 @@ def _sweep(_: Any) -> None:
 
 @edge("sync_models")
 def _sync_models(_: Any) -> None:
-    log.info("models", offered=models.sync())
+    log.info("models", offered=models.sync(), embedding=openai_api.sync_embedding_models())
 
 
 @edge("resume_privacy_jobs")

@@ -7,7 +7,7 @@ from base64 import b64encode
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from emulator.openrouter import images, text, tools
+from emulator.openrouter import images, media, text, tools
 from emulator.openrouter.png import gradient
 from emulator.openrouter.pricing import Bill, Tokens
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from emulator.openrouter.catalogue import Model, Resolved
     from emulator.openrouter.chat_request import ChatRequest
     from emulator.openrouter.faults import FaultSet
+    from emulator.openrouter.media import Media
     from emulator.openrouter.tools import ToolCall
 
 # A model without pictures of its own draws this many tokens when the `images` fault makes it.
@@ -43,6 +44,8 @@ class Answer:
     native_finish_reason: str | None = None
     cached_tokens: int = 0
     web_searches: int = 0
+    parsed_files: tuple[Media, ...] = ()
+    paid_pages: int = 0
     reasoning: list[str] = field(default_factory=list)
     reasoning_hidden: bool = False
     content: list[str] = field(default_factory=list)
@@ -71,6 +74,7 @@ class Answer:
             reasoning=min(completion, len(self.reasoning)),
             image=max(0, completion - before_images),
             web_searches=self.web_searches,
+            parsed_pages=self.paid_pages,
         )
         cost = self.model.price.cost(tokens)
         return Bill(tokens, cost, byok=self.faults.flag("byok"), waived=waived or completion == 0)
@@ -85,8 +89,8 @@ class Answer:
             message["tool_calls"] = [self.tool_call(index) for index in range(len(self.tool_calls))]
         if self.image_urls:
             message["images"] = self.images()
-        if self.web_searches:
-            message["annotations"] = self.annotations()
+        if annotations := self.annotations():
+            message["annotations"] = annotations
         return message
 
     def reasoning_text(self) -> str | None:
@@ -139,6 +143,11 @@ class Answer:
         ]
 
     def annotations(self) -> list[dict[str, Any]]:
+        """The files that were parsed, then what was found on the web."""
+        files = [media.annotation(file) for file in self.parsed_files]
+        return files + ([self._citation()] if self.web_searches else [])
+
+    def _citation(self) -> dict[str, Any]:
         citation = {
             "url": "https://example.com/article",
             "title": "An article on the subject",
@@ -146,7 +155,7 @@ class Answer:
             "start_index": 0,
             "end_index": min(20, sum(map(len, self.content))),
         }
-        return [{"type": "url_citation", "url_citation": citation}]
+        return {"type": "url_citation", "url_citation": citation}
 
     @property
     def reasoning_style(self) -> str:
@@ -182,10 +191,15 @@ class Answer:
 def compose(request: ChatRequest, resolved: Resolved, shown_model: str, provider: str, faults: FaultSet) -> Answer:
     """The answer of a model to a request; the same every time for the same model, messages and seed."""
     model = resolved.model
-    prompt_tokens = request.prompt_tokens
+    prompt_tokens = request.prompt_tokens_for(model)
     seed = "\x1e".join([model.id, str(request.seed), *(f"{each.role}\x1d{each.text}" for each in request.messages)])
     answer = Answer(model, shown_model, provider, prompt_tokens, faults, seed=seed)
     answer.cached_tokens = min(prompt_tokens, faults.number("cached_tokens") or 0)
+    engine = media.engine_for(model, request.pdf_engine)
+    if engine != media.NATIVE_ENGINE:
+        answer.parsed_files = tuple(each for each in request.media if each.kind == "file")
+    if engine == media.OCR_ENGINE:
+        answer.paid_pages = sum(file.pages for file in answer.parsed_files)
     if faults.flag("zero_completion"):
         answer.finish_reason = None
         return answer

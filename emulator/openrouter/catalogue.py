@@ -49,7 +49,10 @@ class Reasoning:
 
 @dataclass(frozen=True)
 class Model:
-    """One model. `pricing` is published as it stands; `price` is the same in integers."""
+    """One model. `pricing` is published as it stands; `price` is the same in integers.
+
+    `image_tokens` are those of an image it draws, `image_input_tokens` those of one it is shown and of each tile of it.
+    """
 
     id: str
     canonical_slug: str
@@ -70,6 +73,7 @@ class Model:
     knowledge_cutoff: str | None = None
     is_moderated: bool = False
     image_tokens: int = 0
+    image_input_tokens: tuple[int, int] | None = None
     streams_images: bool = False
     dimensions: int = 0
     chunk_delay_ms: int = 0
@@ -186,6 +190,7 @@ MODELS: Final[tuple[Model, ...]] = (
         providers=("OpenAI", "Azure"),
         tokenizer="GPT",
         inputs=("text", "image", "file"),
+        image_input_tokens=(2833, 5667),
         knowledge_cutoff="2023-10-31",
         is_moderated=True,
     ),

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from emulator.openrouter import text
+from emulator.openrouter import media, text
 from emulator.openrouter.errors import ApiError, invalid_request
+from emulator.openrouter.media import Media
+
+if TYPE_CHECKING:
+    from emulator.openrouter.catalogue import Model
 
 ROLES: Final = ("system", "developer", "user", "assistant", "tool")
 PART_TYPES: Final = ("text", "image_url", "input_audio", "input_video", "video_url", "file", "refusal")
 MAX_STOPS: Final = 4
-# A picture or a file counts as many tokens as its reference has bytes, up to this.
-MEDIA_TOKENS: Final = 258
+MEDIA_TOKENS: Final = media.MEDIA_TOKENS
 # The role and the separators around a message.
 MESSAGE_OVERHEAD_TOKENS: Final = 4
 
@@ -21,7 +24,11 @@ MESSAGE_OVERHEAD_TOKENS: Final = 4
 class Message:
     role: str
     text: str
-    media_tokens: int = 0
+    media: tuple[Media, ...] = ()
+
+    @property
+    def media_tokens(self) -> int:
+        return sum(each.tokens for each in self.media)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +60,22 @@ class ChatRequest:
     ignored_providers: tuple[str, ...]
     compress: bool
     web: bool
+    pdf_engine: str | None
     session_id: str | None
     user: str | None
-    prompt_tokens: int
+    text_tokens: int
+
+    @property
+    def media(self) -> tuple[Media, ...]:
+        return tuple(each for message in self.messages for each in message.media)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """For a model without a way of its own to count images."""
+        return self.text_tokens + sum(each.tokens for each in self.media)
+
+    def prompt_tokens_for(self, model: Model) -> int:
+        return self.text_tokens + sum(each.tokens_for(model) for each in self.media)
 
     @property
     def asked(self) -> str:
@@ -90,11 +110,10 @@ def read(body: Any) -> ChatRequest:
         ignored_providers=_strings(provider, "ignore"),
         compress="middle-out" in _strings(body, "transforms") or _has_plugin(body, "context-compression"),
         web=_has_plugin(body, "web"),
+        pdf_engine=media.read_engine(body.get("plugins")),
         session_id=_string(body, "session_id"),
         user=_string(body, "user"),
-        prompt_tokens=sum(
-            text.count_tokens(message.text) + message.media_tokens + MESSAGE_OVERHEAD_TOKENS for message in messages
-        ),
+        text_tokens=sum(text.count_tokens(message.text) + MESSAGE_OVERHEAD_TOKENS for message in messages),
     )
 
 
@@ -130,7 +149,8 @@ def _message(message: Any, index: int) -> Message:
 
 
 def _message_of_parts(role: str, parts: list[Any], where: str) -> Message:
-    texts, media_tokens = [], 0
+    texts: list[str] = []
+    found: list[Media] = []
     for index, part in enumerate(parts):
         if not isinstance(part, dict) or part.get("type") not in PART_TYPES:
             raise _invalid(f"{where}.content.{index}.type", f"expected one of {', '.join(PART_TYPES)}")
@@ -139,15 +159,8 @@ def _message_of_parts(role: str, parts: list[Any], where: str) -> Message:
                 raise _invalid(f"{where}.content.{index}.text", "expected a string")
             texts.append(text.clean(part["text"]))
         else:
-            media_tokens += min(MEDIA_TOKENS, _reference_bytes(part))
-    return Message(role, "\n".join(texts), media_tokens)
-
-
-def _reference_bytes(part: dict[str, Any]) -> int:
-    """How long the URL or the data of a part is, wherever the part keeps it."""
-    inner = part.get(part["type"])
-    values = inner.values() if isinstance(inner, dict) else [inner]
-    return sum(len(value) for value in values if isinstance(value, str))
+            found.append(media.read(part, f"{where}.content.{index}"))
+    return Message(role, "\n".join(texts), tuple(found))
 
 
 def _tools(tools: Any) -> tuple[Tool, ...]:

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from emulator.openrouter import catalogue, chat_request, errors, providers, streaming
+from emulator.openrouter import catalogue, chat_request, errors, media, providers, streaming
 from emulator.openrouter.accounts import preflight
 from emulator.openrouter.answers import Answer, compose
 from emulator.openrouter.calls import STREAM_HEADERS, Call
@@ -78,7 +78,7 @@ def _prepare(call: Call, request: ChatRequest, name: str) -> Answer:
     preflight(
         call.account.balance,
         model.price,
-        prompt_tokens=request.prompt_tokens,
+        prompt_tokens=request.prompt_tokens_for(model),
         max_tokens=request.max_tokens or model.max_output,
         free=model.is_free,
     )
@@ -109,6 +109,7 @@ def _check_abilities(request: ChatRequest, model: Model) -> None:
             f'No endpoints found that support tool use. Try disabling "{request.tools[0].name}". '
             "To learn more about provider routing, visit: https://openrouter.ai/docs/provider-routing"
         )
+    media.check(request.media, model, request.pdf_engine)
     missing = [each for each in request.modalities if each not in model.outputs]
     if "image" in missing or (missing and not set(request.modalities) & set(model.outputs)):
         wanted = ", ".join(request.modalities)
@@ -116,7 +117,7 @@ def _check_abilities(request: ChatRequest, model: Model) -> None:
 
 
 def _check_length(request: ChatRequest, model: Model, *, forced: bool) -> None:
-    prompt, output = request.prompt_tokens, request.max_tokens or 0
+    prompt, output = request.prompt_tokens_for(model), request.max_tokens or 0
     too_long = prompt + output > model.context_length and not request.compress
     if forced or too_long:
         raise errors.context_length_exceeded(model.context_length, prompt, output)

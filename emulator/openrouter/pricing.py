@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from emulator.openrouter.money import pico_from_usd, usd_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+# Of a page that mistral-ocr reads: 2 USD for a thousand.
+PARSED_PAGE: Final = pico_from_usd("0.002")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +26,18 @@ class Tokens:
     reasoning: int = 0
     image: int = 0
     web_searches: int = 0
+    parsed_pages: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """1e-12 USD. The provider is paid for the first three, the router's own search comes on top."""
+    """1e-12 USD. The provider is paid for the first three, the router's own search and parsing come on top."""
 
     prompt: int = 0
     completion: int = 0
     request: int = 0
     search: int = 0
+    parsing: int = 0
 
     @property
     def upstream(self) -> int:
@@ -39,7 +45,7 @@ class Cost:
 
     @property
     def total(self) -> int:
-        return self.upstream + self.search
+        return self.upstream + self.search + self.parsing
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +82,16 @@ class Price:
         price = self.at(tokens.prompt)
         prompt = (tokens.prompt - tokens.cached) * price.prompt + tokens.cached * price.cache_read
         completion = (tokens.completion - tokens.image) * price.completion + tokens.image * price.image_output
-        return Cost(prompt, completion, price.request, tokens.web_searches * price.web_search)
+        search, parsing = tokens.web_searches * price.web_search, tokens.parsed_pages * PARSED_PAGE
+        return Cost(prompt, completion, price.request, search, parsing)
 
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What a generation is billed. `waived`: nothing at all; `byok`: the provider bills the user's own account."""
+    """What a generation is billed. `waived`: nothing at all; `byok`: the provider bills the user's own account.
+
+    Pages that were parsed are billed by the router in any case.
+    """
 
     tokens: Tokens
     cost: Cost
@@ -90,7 +100,9 @@ class Bill:
 
     @property
     def charged(self) -> int:
-        return 0 if self.waived or self.byok else self.cost.total
+        if self.waived:
+            return 0
+        return self.cost.parsing if self.byok else self.cost.total
 
     @property
     def upstream(self) -> int:

@@ -173,8 +173,8 @@ def _steps(answer: Answer, chunks: Chunks) -> Iterator[Step]:
         hidden = 0
     if answer.image_urls:
         yield Step(chunks.delta({"images": answer.images()}), answer.image_tokens + hidden)
-    if answer.web_searches:
-        yield Step(chunks.delta({"annotations": answer.annotations()}), 0)
+    if annotations := answer.annotations():
+        yield Step(chunks.delta({"annotations": annotations}), 0)
 
 
 def _reasoning_steps(answer: Answer, chunks: Chunks) -> Iterator[Step]:

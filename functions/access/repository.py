@@ -11,20 +11,17 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from google.cloud import firestore
-from google.cloud.firestore import FieldFilter, LastUpdateOption
-
 from functions.access.domain import USAGE_REMEMBERED, Key, Session, month_of
 from shared import store
 from shared.clients import firestore_client
 from shared.identity import documents, keys, sessions
-from shared.store import READING
+from shared.store import READING, LastUpdateOption
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-    from google.cloud.firestore import DocumentReference, DocumentSnapshot, WriteBatch
+    from google.cloud.firestore import DocumentSnapshot
 
     Snapshot = DocumentSnapshot[Any]
 
@@ -45,11 +42,11 @@ def list_keys(uid: str) -> list[Key]:
     return sorted(found, key=lambda key: (key.created_at, key.id), reverse=True)
 
 
-def add_key(batch: WriteBatch, key: Key) -> None:
+def add_key(batch: store.Batch, key: Key) -> None:
     batch.create(keys.reference(key.digest), {**_document(key), "forgotten_at": key.forgotten_at})
 
 
-def change_key(batch: WriteBatch, before: Key, after: Key) -> None:
+def change_key(batch: store.Batch, before: Key, after: Key) -> None:
     """The batch fails when the key has changed since it was read."""
     changes = _changes(_document(before), _document(after)) | {"forgotten_at": after.forgotten_at}
     batch.update(keys.reference(before.digest), changes, option=LastUpdateOption(before.version))
@@ -67,21 +64,21 @@ def list_sessions(uid: str) -> list[Session]:
     return sorted(found, key=lambda session: (session.created_at, session.id), reverse=True)
 
 
-def add_session(batch: WriteBatch, session: Session) -> None:
+def add_session(batch: store.Batch, session: Session) -> None:
     batch.create(sessions.reference(session.digest), _document(session))
 
 
-def end_session(batch: WriteBatch, session: Session, at: datetime) -> None:
+def end_session(batch: store.Batch, session: Session, at: datetime) -> None:
     """The batch fails when the session has changed since it was read."""
     batch.update(sessions.reference(session.digest), {"revoked_at": at}, option=LastUpdateOption(session.version))
 
 
-def add_spending(batch: WriteBatch, *, uid: str, budget_id: str, micro: int, at: datetime) -> None:
+def add_spending(batch: store.Batch, *, uid: str, budget_id: str, micro: int, at: datetime) -> None:
     document = {
         "uid": uid,
         "budget_id": budget_id,
         "month": month_of(at),
-        "spent_micro": firestore.Increment(micro),
+        "spent_micro": store.Increment(micro),
         "updated_at": at,
         "expires_at": at + USAGE_REMEMBERED,
     }
@@ -98,19 +95,18 @@ def read_all_spent_micro(budget_ids: Iterable[str], month: str) -> dict[str, int
     references = [_usage(budget_id, month) for budget_id in set(budget_ids)]
     if not references:
         return {}
-    with store.translated_errors():
-        found = [_fields(each) for each in firestore_client().get_all(references, **READING) if each.exists]
+    found = [each.fields for each in store.start_reading(references).result() if each]
     return {fields["budget_id"]: fields["spent_micro"] for fields in found}
 
 
-def _usage(budget_id: str, month: str) -> DocumentReference:
-    return firestore_client().collection("key_usage").document(f"{budget_id}:{month}")
+def _usage(budget_id: str, month: str) -> store.Reference:
+    return store.document("key_usage", f"{budget_id}:{month}")
 
 
 def _query(collection: str, **equal: str | None) -> list[Snapshot]:
     query: Any = firestore_client().collection(collection)
     for name, value in equal.items():
-        query = query.where(filter=FieldFilter(name, "==", value))
+        query = query.where(filter=store.field_filter(name, "==", value))
     with store.translated_errors():
         return list(query.limit(_MOST).stream(**READING))
 

@@ -28,8 +28,9 @@ def send(call: Call[schemas.ChatSend, Any]) -> schemas.TurnAnswer | Stream:
     uid = call.caller.uid
     conversation_id = call.body.conversation_id
     if conversation_id is None:
-        conversation_id = service.create_conversation(uid, call.new_id("conv"), None, now=call.now).id
-    question = as_question(call.body)
+        wish = schemas.CreateConversation()
+        conversation_id = service.create_conversation(uid, call.new_id("conv"), wish, now=call.now).id
+    question = as_question(uid, conversation_id, call.body, now=call.now)
     turn = service.ask(
         uid,
         conversation_id,

@@ -11,28 +11,38 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from functions.access import service as access
+from functions.chat import context as contexts
 from functions.chat import repository, schemas
-from functions.chat.domain import Generation, Outcome, Status, TokenUsage
-from functions.chat.events import GenerationFailed, GenerationSettled, MessageCompleted
+from functions.chat.context import Context
+from functions.chat.domain import DEFAULT_CONTEXT_TOKENS, NO_COST, Generation, Outcome, Status, TokenUsage
+from functions.chat.events import GenerationCompleted, GenerationFailed, GenerationSettled, MessageCompleted
 from functions.credits import service as credits
 from shared import events, log, store
 from shared.clients import openrouter
 from shared.errors import Unavailable, UpstreamError
-from shared.settings import settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from google.cloud.firestore import WriteBatch
-
     from functions.credits.service import Hold
+    from shared.store import Batch
 
 KEY_BUDGET = "key_budget_id"
 """Where a hold's `ref` names the API key that its turn was asked with."""
-NO_COST = TokenUsage(prompt_tokens=0, completion_tokens=0, reasoning_tokens=0, cached_tokens=0, cost_pico_usd=0)
 _ENDED_UNPAID = {"expired", "released"}
 _COMMIT_PAUSES_S = (0.2, 0.6, 1.5)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in its conversation a turn stands."""
+
+    first_turn: bool = False
+    temporary: bool = False
+    context: Context | None = None
+    """What the branch held before the turn; None when that is not known."""
+    budget_bytes: int = DEFAULT_CONTEXT_TOKENS
 
 
 @dataclass(frozen=True)
@@ -48,18 +58,19 @@ class Ended:
     message: schemas.Message | None
 
 
-def end(generation: Generation, hold: Hold, outcome: Outcome, *, keep_partial: bool, first_turn: bool) -> Ended:
+def end(generation: Generation, hold: Hold, outcome: Outcome, *, keep_partial: bool, place: Place) -> Ended:
     """Store and settle. An answer without content, or a failed one with `keep_partial=False`, leaves no messages.
+    One outside any conversation leaves none in any case.
 
     Raises Unavailable when Firestore stays out of reach; the generation then still counts as running and a sweep ends
     it.
     """
-    kept = bool(outcome.text or outcome.reasoning) and (keep_partial or outcome.status is not Status.FAILED)
-    ended = _ended(generation, outcome, kept=kept)
+    kept = outcome.says_something and (keep_partial or outcome.status is not Status.FAILED)
+    ended = _ended(generation, outcome, kept=kept and generation.conversation_id is not None)
     try:
-        return _commit(generation, hold, outcome, ended, first_turn=first_turn)
+        return _commit(generation, hold, outcome, ended, place)
     except store.AlreadyExists:
-        return _second_to_end(generation, outcome, keep_partial=keep_partial, first_turn=first_turn) or ended
+        return _second_to_end(generation, outcome, keep_partial=keep_partial, place=place) or ended
 
 
 def learn_usage(upstream_id: str | None, pauses_s: Sequence[float]) -> TokenUsage | None:
@@ -94,25 +105,25 @@ def settle_late(generation: Generation, hold: Hold, usage: TokenUsage, *, now: d
         log.info("settled by somebody else first", generation_id=generation.id)
         return
 
-    def batch(*, with_message: bool) -> WriteBatch:
+    def batch(*, with_message: bool) -> Batch:
         made = store.new_batch()
-        _pay(made, hold, usage, now)
+        _pay(made, generation, hold, usage, now)
         repository.settle_generation(made, generation)
-        repository.correct_usage(made, generation.id, usage, charged_micro=charge_for(usage))
+        repository.correct_usage(made, generation.id, usage, charged_micro=charge_for(generation, usage))
         if with_message:
-            repository.correct_message(made, generation, _public_usage(usage), _charge(usage))
+            repository.correct_message(made, generation, _public_usage(usage), _charge(generation, usage))
         payload = GenerationSettled(
             generation_id=generation.id,
             model=generation.model_used or generation.model,
             cost_pico_usd=usage.cost_pico_usd,
-            charged_micro=charge_for(usage),
+            charged_micro=charge_for(generation, usage),
         )
         events.record(made, payload, uid=generation.uid, subject=f"generations/{generation.id}", at=now)
         return made
 
     try:
         try:
-            store.commit(batch(with_message=True))
+            store.commit(batch(with_message=generation.conversation_id is not None))
         except store.StaleWrite:
             store.commit(batch(with_message=False))  # nothing was kept, or it was deleted since
     except store.AlreadyExists:
@@ -122,18 +133,18 @@ def settle_late(generation: Generation, hold: Hold, usage: TokenUsage, *, now: d
 def settle_after_takeover(generation: Generation, usage: TokenUsage | None, *, now: datetime) -> None:
     """Charge what a turn cost that the sweep ended in its place, if the sweep could not know it."""
     hold = _hold_of(generation)
-    if usage is not None and charge_for(usage) and hold.state in _ENDED_UNPAID:
+    if usage is not None and charge_for(generation, usage) and hold.state in _ENDED_UNPAID:
         settle_late(generation, hold, usage, now=now)
 
 
-def charge_for(usage: TokenUsage) -> int:
-    """The price to the user, in micro-credits."""
-    return credits.credits_for_cost(usage.cost_pico_usd, settings().credit_markup_percent)
+def charge_for(generation: Generation, usage: TokenUsage) -> int:
+    """The price to the user, in micro-credits, with the mark-up that was in force when the generation began."""
+    return credits.credits_for_cost(usage.cost_pico_usd, generation.markup_percent)
 
 
 def _ended(generation: Generation, outcome: Outcome, *, kept: bool) -> Ended:
     usage = _public_usage(outcome.usage)
-    charge = _charge(outcome.usage)
+    charge = _charge(generation, outcome.usage)
     event = {
         "type": "end",
         "status": outcome.status.value,
@@ -150,82 +161,115 @@ def _ended(generation: Generation, outcome: Outcome, *, kept: bool) -> Ended:
 
 def _messages(
     generation: Generation, outcome: Outcome, usage: schemas.Usage | None, charge: schemas.Charge
-) -> tuple[schemas.Message, schemas.Message]:
-    question = schemas.Message(
-        id=generation.user_message_id,
-        parent_id=generation.parent_id,
-        role="user",
-        parts=[schemas.Part(type="text", text=generation.question)],
-        status=Status.COMPLETED,
-        created_at=generation.started_at,
-    )
-    parts = [schemas.Part(type="reasoning", text=outcome.reasoning)] if outcome.reasoning else []
-    answer = schemas.Message(
-        id=generation.message_id,
-        parent_id=generation.user_message_id,
-        role="assistant",
-        parts=[*parts, schemas.Part(type="text", text=outcome.text)],
-        status=outcome.status,
-        model=outcome.model_used or generation.model,
-        finish_reason=outcome.finish_reason,
-        usage=usage,
-        credits=charge,
-        generation_id=generation.id,
-        created_at=max(outcome.ended_at, generation.started_at),
+) -> tuple[schemas.Message | None, schemas.Message]:
+    question = None
+    if generation.user_message_id is not None:
+        question = schemas.Message.from_document(
+            generation.user_message_id,
+            {
+                "parent_id": generation.parent_id,
+                "role": generation.question_role,
+                "parts": [dict(part) for part in generation.question],
+                "status": Status.COMPLETED,
+                "created_at": generation.started_at,
+            },
+        )
+    answer = schemas.Message.from_document(
+        generation.message_id,
+        {
+            "parent_id": generation.user_message_id or generation.parent_id,
+            "role": "assistant",
+            "parts": outcome.parts,
+            "status": outcome.status,
+            "model": outcome.model_used or generation.model,
+            "finish_reason": outcome.finish_reason,
+            "usage": usage,
+            "credits": charge,
+            "generation_id": generation.id,
+            "continues": generation.continues,
+            "created_at": max(outcome.ended_at, generation.started_at),
+        },
     )
     return question, answer
 
 
-def _batch(generation: Generation, hold: Hold, outcome: Outcome, ended: Ended, *, first_turn: bool) -> WriteBatch:
+def _batch(generation: Generation, hold: Hold, outcome: Outcome, ended: Ended, place: Place) -> Batch:
     batch = store.new_batch()
     pending = outcome.usage is None
     charged_micro = ended.credits.charged_micro
     if outcome.usage is not None:
-        _pay(batch, hold, outcome.usage, outcome.ended_at)
-    if ended.user_message and ended.message:
-        repository.add_turn(batch, generation, ended.user_message, ended.message, generation.model)
+        _pay(batch, generation, hold, outcome.usage, outcome.ended_at)
+    context_bytes = 0
+    if ended.message:
+        details = schemas.json_text(outcome.reasoning_details)
+        repository.add_turn(batch, generation, ended.user_message, ended.message, details)
+        context_bytes = _keep_context(batch, generation, ended, details, place)
     repository.end_generation(batch, generation, outcome, settlement_pending=pending)
     repository.record_usage(batch, generation, outcome, charged_micro=charged_micro, settlement_pending=pending)
-    _record_event(batch, generation, outcome, ended, first_turn=first_turn)
+    _record_event(batch, generation, outcome, ended, place, context_bytes=context_bytes)
     return batch
 
 
+def _keep_context(batch: Batch, generation: Generation, ended: Ended, details: str | None, place: Place) -> int:
+    """Make the branch with this turn at its end the conversation's context. Gives its size."""
+    assert generation.conversation_id is not None, "messages are kept in a conversation"
+    assert ended.message is not None, "only what is kept becomes context"
+    if place.context is None:
+        repository.forget_context(batch, generation.uid, generation.conversation_id)
+        return 0
+    stored = [ended.user_message, ended.message] if ended.user_message else [ended.message]
+    new = [
+        contexts.for_context(each.id, each.parent_id, each.role, [part.model_dump() for part in each.parts])
+        for each in stored
+    ]
+    new[-1] = replace(new[-1], reasoning_details=details)
+    context = place.context.followed_by(new, budget_bytes=place.budget_bytes)
+    repository.set_context(batch, generation.uid, generation.conversation_id, context, at=ended.message.created_at)
+    return context.bytes
+
+
 def _record_event(
-    batch: WriteBatch, generation: Generation, outcome: Outcome, ended: Ended, *, first_turn: bool
+    batch: Batch, generation: Generation, outcome: Outcome, ended: Ended, place: Place, *, context_bytes: int
 ) -> None:
-    subject = f"conversations/{generation.conversation_id}/messages/{generation.message_id}"
     usage = outcome.usage or NO_COST
-    payload: MessageCompleted | GenerationFailed
-    if ended.message:
+    used: dict[str, Any] = {
+        "generation_id": generation.id,
+        "model": outcome.model_used or generation.model,
+        "cost_pico_usd": usage.cost_pico_usd,
+        "charged_micro": ended.credits.charged_micro,
+    }
+    counted: dict[str, Any] = {
+        "status": outcome.status,
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "duration_ms": int((outcome.ended_at - generation.started_at).total_seconds() * 1000),
+    }
+    subject = f"generations/{generation.id}"
+    payload: MessageCompleted | GenerationFailed | GenerationCompleted
+    if ended.message and generation.conversation_id is not None:
+        subject = f"conversations/{generation.conversation_id}/messages/{generation.message_id}"
         payload = MessageCompleted(
             conversation_id=generation.conversation_id,
-            generation_id=generation.id,
             message_id=generation.message_id,
             user_message_id=generation.user_message_id,
-            first_in_conversation=first_turn,
-            status=outcome.status,
-            model=outcome.model_used or generation.model,
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            cost_pico_usd=usage.cost_pico_usd,
-            charged_micro=ended.credits.charged_micro,
-            duration_ms=int((outcome.ended_at - generation.started_at).total_seconds() * 1000),
+            first_in_conversation=place.first_turn,
+            temporary=place.temporary,
+            context_bytes=context_bytes,
+            **used,
+            **counted,
         )
+    elif generation.conversation_id is None and outcome.status is not Status.FAILED:
+        payload = GenerationCompleted(**used, **counted)
     else:
-        payload = GenerationFailed(
-            conversation_id=generation.conversation_id,
-            generation_id=generation.id,
-            model=generation.model,
-            code=outcome.error_code or outcome.status.value,
-            cost_pico_usd=usage.cost_pico_usd,
-            charged_micro=ended.credits.charged_micro,
-        )
+        used["model"] = generation.model
+        code = outcome.error_code or outcome.status.value
+        payload = GenerationFailed(conversation_id=generation.conversation_id, code=code, **used)
     events.record(batch, payload, uid=generation.uid, subject=subject, at=outcome.ended_at)
 
 
-def _commit(generation: Generation, hold: Hold, outcome: Outcome, ended: Ended, *, first_turn: bool) -> Ended:
+def _commit(generation: Generation, hold: Hold, outcome: Outcome, ended: Ended, place: Place) -> Ended:
     try:
-        _commit_patiently(lambda: _batch(generation, hold, outcome, ended, first_turn=first_turn))
+        _commit_patiently(lambda: _batch(generation, hold, outcome, ended, place))
     except (store.StaleWrite, store.WriteRefused) as error:
         if ended.message is None:
             raise
@@ -234,11 +278,11 @@ def _commit(generation: Generation, hold: Hold, outcome: Outcome, ended: Ended, 
         return ended
     # The conversation was deleted while the answer was made, or cannot take it: it is paid for all the same.
     homeless = replace(ended, user_message=None, message=None)
-    _commit_patiently(lambda: _batch(generation, hold, outcome, homeless, first_turn=False))
+    _commit_patiently(lambda: _batch(generation, hold, outcome, homeless, place))
     return homeless
 
 
-def _commit_patiently(make: Callable[[], WriteBatch]) -> None:
+def _commit_patiently(make: Callable[[], Batch]) -> None:
     """Commit, again after pauses while Firestore is out of reach: a paid answer is worth waiting for."""
     for pause_s in _COMMIT_PAUSES_S:
         try:
@@ -250,9 +294,9 @@ def _commit_patiently(make: Callable[[], WriteBatch]) -> None:
     store.commit(make())
 
 
-def _pay(batch: WriteBatch, hold: Hold, usage: TokenUsage, now: datetime) -> None:
+def _pay(batch: Batch, generation: Generation, hold: Hold, usage: TokenUsage, now: datetime) -> None:
     """Add the end of the hold to the batch; of one that ended before the cost was known, the cost as a correction."""
-    charged_micro = charge_for(usage)
+    charged_micro = charge_for(generation, usage)
     if hold.state == "open" and charged_micro:
         credits.settle_into(batch, hold, charged_micro, now=now)
     elif hold.state == "open":
@@ -267,7 +311,7 @@ def _pay(batch: WriteBatch, hold: Hold, usage: TokenUsage, now: datetime) -> Non
         access.add_key_spending(batch, uid=hold.uid, budget_id=key_budget_id, micro=charged_micro, now=now)
 
 
-def _second_to_end(generation: Generation, outcome: Outcome, *, keep_partial: bool, first_turn: bool) -> Ended | None:
+def _second_to_end(generation: Generation, outcome: Outcome, *, keep_partial: bool, place: Place) -> Ended | None:
     """Something in the batch was there already: None when the generation has its end, from us or from the sweep.
 
     If only its hold has ended, the turn outlived it: then the generation ends now, and pays afterwards.
@@ -278,7 +322,7 @@ def _second_to_end(generation: Generation, outcome: Outcome, *, keep_partial: bo
         hold = _hold_of(generation)
         if hold.state == "open":
             raise RuntimeError(f"The end of generation {generation.id} collides with something unknown.")
-        return end(generation, hold, outcome, keep_partial=keep_partial, first_turn=first_turn)
+        return end(generation, hold, outcome, keep_partial=keep_partial, place=place)
     if stored.ended_at != outcome.ended_at:
         log.warning("generation ended by somebody else first", generation_id=generation.id)
         settle_after_takeover(generation, outcome.usage, now=outcome.ended_at)
@@ -291,8 +335,8 @@ def _hold_of(generation: Generation) -> Hold:
     return hold
 
 
-def _charge(usage: TokenUsage | None) -> schemas.Charge:
-    charged_micro = charge_for(usage) if usage else 0
+def _charge(generation: Generation, usage: TokenUsage | None) -> schemas.Charge:
+    charged_micro = charge_for(generation, usage) if usage else 0
     text = credits.credits_text(charged_micro)
     return schemas.Charge(charged_micro=charged_micro, credits=text, pending=usage is None)
 

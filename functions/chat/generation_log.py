@@ -24,7 +24,7 @@ from shared.clients import redis_client
 from shared.errors import Unavailable
 
 KEPT_S = 3600
-ALIVE_S = 12
+ALIVE_S = 6
 AWAY_S = 3.0
 """After a failure Redis is left alone for so long: new generations go without a log instead of waiting for it again."""
 

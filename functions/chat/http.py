@@ -1,13 +1,17 @@
-"""Conversations, messages, generations and models over HTTP."""
+"""Conversations, messages and generations over HTTP. Folders, search, sharing and the like declare their own routes."""
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from functions.chat import models, repository, schemas, service
-from functions.chat.domain import DEFAULT_MODEL, Question
+from functions.chat import removal, repository, schemas, service
+from functions.chat.domain import Question, Role, Settings, State
+from functions.chat.folders.http import routes as folders
 from functions.chat.renderers import RenderedTurn, UiMessageStream
+from functions.chat.search.http import routes as search
+from functions.chat.sharing.http import routes as sharing
+from functions.chat.transfer.http import routes as transfer
+from functions.chat.uploads.http import routes as uploads
 from shared.clock import utc_now
 from shared.http.function import http_function
 from shared.http.routes import Call, Routes, Stream
@@ -16,19 +20,19 @@ from shared.limits.policies import LimitClass
 from shared.settings import OPENROUTER_API_KEY
 
 if TYPE_CHECKING:
-    from functions.chat.domain import Generation, Model
+    from datetime import datetime
+
+    from functions.chat.domain import Generation, Part
     from functions.chat.turn import Turn
 
 UI_STREAM = "An AI SDK UI message stream, v1."
-_PER_MILLION = Decimal(10**6)
 
 routes = Routes("chat")
+for part in (folders, search, sharing, transfer, uploads):
+    routes.include(part)
 
 
-@routes.get("/api/v1/models", who=Permission.MODELS_READ, answer=schemas.ModelList)
-def list_models(call: Call[Any, Any]) -> schemas.ModelList:  # noqa: ARG001  # every handler takes the call
-    """The models that may be asked, with their prices before the mark-up."""
-    return schemas.ModelList(items=[_model_view(model) for model in models.list_models()], default=DEFAULT_MODEL)
+# Conversations
 
 
 @routes.post(
@@ -40,13 +44,27 @@ def list_models(call: Call[Any, Any]) -> schemas.ModelList:  # noqa: ARG001  # e
 )
 def create_conversation(call: Call[schemas.CreateConversation, Any]) -> schemas.Conversation:
     """Begin a conversation."""
-    return service.create_conversation(call.caller.uid, call.new_id("conv"), call.body.title, now=call.now)
+    return service.create_conversation(call.caller.uid, call.new_id("conv"), call.body, now=call.now)
 
 
-@routes.get("/api/v1/conversations", who=Permission.CHAT_READ, query=schemas.PageQuery, answer=schemas.ConversationPage)
-def list_conversations(call: Call[Any, schemas.PageQuery]) -> schemas.ConversationPage:
-    """The caller's conversations, those with the newest messages first."""
-    items, next_cursor = repository.list_conversations(call.caller.uid, call.query.limit, call.query.cursor)
+@routes.get(
+    "/api/v1/conversations",
+    who=Permission.CHAT_READ,
+    query=schemas.ConversationsQuery,
+    answer=schemas.ConversationPage,
+)
+def list_conversations(call: Call[Any, schemas.ConversationsQuery]) -> schemas.ConversationPage:
+    """The caller's conversations, those with the newest messages first; temporary ones are in no list."""
+    query = call.query
+    items, next_cursor = repository.list_conversations(
+        call.caller.uid,
+        query.limit,
+        query.cursor,
+        state=State.ARCHIVED if query.archived else State.ACTIVE,
+        folder_id=query.folder_id,
+        tag=query.tag,
+        pinned=query.pinned,
+    )
     return schemas.ConversationPage(items=items, next_cursor=next_cursor)
 
 
@@ -56,15 +74,53 @@ def get_conversation(call: Call[Any, Any]) -> schemas.Conversation:
     return service.get_conversation(call.caller.uid, call.path["conversation_id"])
 
 
+@routes.patch(
+    "/api/v1/conversations/{conversation_id}",
+    who=Permission.CHAT_WRITE,
+    body=schemas.ChangeConversation,
+    answer=schemas.Conversation,
+)
+def change_conversation(call: Call[schemas.ChangeConversation, Any]) -> schemas.Conversation:
+    """Rename it, move it, pin it, archive it, change how it answers, or switch to another branch."""
+    return service.change_conversation(call.caller.uid, call.path["conversation_id"], call.body, now=call.now)
+
+
+@routes.delete("/api/v1/conversations/{conversation_id}", who=Permission.CHAT_WRITE, status=204)
+def delete_conversation(call: Call[Any, Any]) -> None:
+    """Delete it with all that belongs to it: messages, shares, attachments. There is no way back."""
+    removal.remove(call.caller.uid, call.path["conversation_id"], now=call.now)
+
+
+@routes.get(
+    "/api/v1/conversations/{conversation_id}/stream",
+    who=Permission.CHAT_READ,
+    limit=LimitClass.FOLLOW,
+    streams=UI_STREAM,
+)
+def resume_stream(call: Call[Any, Any]) -> Stream | None:
+    """The answer that is being made in this conversation, from its beginning; 204 when none is."""
+    uid = call.caller.uid
+    generation = service.find_running(uid, call.path["conversation_id"])
+    if generation is None:
+        return None
+    return Stream(service.follow(uid, generation.id, UiMessageStream(), after=0), headers=UiMessageStream.headers)
+
+
+# Messages
+
+
 @routes.get(
     "/api/v1/conversations/{conversation_id}/messages",
     who=Permission.CHAT_READ,
-    query=schemas.PageQuery,
+    query=schemas.MessagesQuery,
     answer=schemas.MessagePage,
 )
-def list_messages(call: Call[Any, schemas.PageQuery]) -> schemas.MessagePage:
-    """The messages of a conversation, oldest first, all branches; `parent_id` makes them a tree."""
-    return service.list_messages(call.caller.uid, call.path["conversation_id"], call.query.limit, call.query.cursor)
+def list_messages(call: Call[Any, schemas.MessagesQuery]) -> schemas.MessagePage:
+    """The messages of a conversation: all branches, oldest first (`parent_id` makes them a tree), or one branch."""
+    query = call.query
+    return service.list_messages(
+        call.caller.uid, call.path["conversation_id"], query.limit, query.cursor, branch=query.branch
+    )
 
 
 @routes.post(
@@ -83,19 +139,62 @@ def post_message(call: Call[schemas.SendMessage, Any]) -> schemas.TurnAnswer | S
     model breaks off, a stream's message is kept as `failed`, a JSON request keeps nothing; the user pays in both what
     the provider charged.
     """
-    turn = service.ask(
-        call.caller.uid,
-        call.path["conversation_id"],
-        as_question(call.body),
-        generation_id=call.new_id("gen"),
-        clock=utc_now,
-        keep_partial=call.body.stream,
-        caller=call.caller,
-    )
-    if not call.body.stream:
-        return whole_answer(turn, call)
-    rendered = RenderedTurn(turn, UiMessageStream())
-    return Stream(rendered, headers=UiMessageStream.headers, failure=lambda: turn.failure, tokens=lambda: turn.tokens)
+    uid, conversation_id = call.caller.uid, call.path["conversation_id"]
+    question = as_question(uid, conversation_id, call.body, now=call.now)
+    return _answered(call, question, stream=call.body.stream)
+
+
+@routes.delete("/api/v1/conversations/{conversation_id}/messages/{message_id}", who=Permission.CHAT_WRITE, status=204)
+def delete_branch(call: Call[Any, Any]) -> None:
+    """Delete a message and all that follows it."""
+    removal.remove_branch(call.caller.uid, call.path["conversation_id"], call.path["message_id"], now=call.now)
+
+
+@routes.post(
+    "/api/v1/conversations/{conversation_id}/messages/{message_id}/edit",
+    who=Permission.CHAT_WRITE,
+    body=schemas.EditMessage,
+    answer=schemas.TurnAnswer,
+    streams=UI_STREAM,
+    limit=LimitClass.GENERATE,
+)
+def edit_message(call: Call[schemas.EditMessage, Any]) -> schemas.TurnAnswer | Stream:
+    """Ask something else in the place of a message of one's own. What was there stays, as a branch beside it."""
+    uid, conversation_id = call.caller.uid, call.path["conversation_id"]
+    parts = service.adopted(uid, conversation_id, parts_of(call.body.content), now=call.now)
+    question = Question(parts=parts, replaces=call.path["message_id"], **_made(call.body))
+    return _answered(call, question, stream=call.body.stream)
+
+
+@routes.post(
+    "/api/v1/conversations/{conversation_id}/messages/{message_id}/regenerate",
+    who=Permission.CHAT_WRITE,
+    body=schemas.MakeAnswer,
+    answer=schemas.TurnAnswer,
+    streams=UI_STREAM,
+    limit=LimitClass.GENERATE,
+)
+def regenerate(call: Call[schemas.MakeAnswer, Any]) -> schemas.TurnAnswer | Stream:
+    """Another answer to the same question, perhaps of another model. The first stays, as a branch beside it."""
+    question = Question(regenerates=call.path["message_id"], **_made(call.body))
+    return _answered(call, question, stream=call.body.stream)
+
+
+@routes.post(
+    "/api/v1/conversations/{conversation_id}/messages/{message_id}/continue",
+    who=Permission.CHAT_WRITE,
+    body=schemas.MakeAnswer,
+    answer=schemas.TurnAnswer,
+    streams=UI_STREAM,
+    limit=LimitClass.GENERATE,
+)
+def continue_answer(call: Call[schemas.MakeAnswer, Any]) -> schemas.TurnAnswer | Stream:
+    """More of an answer that was stopped, interrupted, or ended by its limit: as a message that goes on with it."""
+    question = Question(continues=call.path["message_id"], **_made(call.body))
+    return _answered(call, question, stream=call.body.stream)
+
+
+# Generations
 
 
 @routes.get("/api/v1/generations/{generation_id}", who=Permission.CHAT_READ, answer=schemas.Generation)
@@ -138,14 +237,46 @@ def whole_answer(turn: Turn, call: Call[Any, Any]) -> schemas.TurnAnswer:
         call.charge_tokens(turn.tokens)
 
 
-def as_question(body: schemas.Ask) -> Question:
-    return Question(
-        text=body.text,
-        model=body.model,
-        parent_id=body.parent_id,
-        max_tokens=body.max_tokens,
-        temperature=body.temperature,
+def as_question(uid: str, conversation_id: str, body: schemas.Ask, *, now: datetime) -> Question:
+    """Raises InvalidRequest naming an attachment that is none."""
+    if body.tool_results is not None:
+        results = [
+            {"type": "tool_result", "tool_call_id": result.tool_call_id, "text": result.content}
+            for result in body.tool_results
+        ]
+        return Question(parts=tuple(results), role=Role.TOOL, parent_id=body.parent_id, **_made(body))
+    parts = service.adopted(uid, conversation_id, parts_of(body.content or ""), now=now)
+    return Question(parts=parts, parent_id=body.parent_id, **_made(body))
+
+
+def parts_of(content: str | list[Any]) -> tuple[Part, ...]:
+    if isinstance(content, str):
+        return ({"type": "text", "text": content},)
+    return tuple(part.model_dump() for part in content)
+
+
+def _made(body: schemas.Make) -> dict[str, Any]:
+    """How the answer shall be made."""
+    given = body.model_dump(include=set(schemas.AnswerSettings.model_fields), exclude_none=True)
+    if "fallbacks" in given:
+        given["fallbacks"] = tuple(given["fallbacks"])
+    return {"settings": Settings(**given), "parameters": body.parameters}
+
+
+def _answered(call: Call[Any, Any], question: Question, *, stream: bool) -> schemas.TurnAnswer | Stream:
+    turn = service.ask(
+        call.caller.uid,
+        call.path["conversation_id"],
+        question,
+        generation_id=call.new_id("gen"),
+        clock=utc_now,
+        keep_partial=stream,
+        caller=call.caller,
     )
+    if not stream:
+        return whole_answer(turn, call)
+    rendered = RenderedTurn(turn, UiMessageStream())
+    return Stream(rendered, headers=UiMessageStream.headers, failure=lambda: turn.failure, tokens=lambda: turn.tokens)
 
 
 def _generation_view(generation: Generation) -> schemas.Generation:
@@ -159,18 +290,6 @@ def _generation_view(generation: Generation) -> schemas.Generation:
         started_at=generation.started_at,
         ended_at=generation.ended_at,
         error=generation.error,
-    )
-
-
-def _model_view(model: Model) -> schemas.ModelView:
-    return schemas.ModelView(
-        id=model.slug,
-        name=model.name,
-        context_tokens=model.context_tokens,
-        max_answer_tokens=model.max_answer_tokens,
-        prompt_usd_per_million=f"{model.prompt_usd * _PER_MILLION:f}",
-        completion_usd_per_million=f"{model.completion_usd * _PER_MILLION:f}",
-        usd_per_request=f"{model.request_usd:f}",
     )
 
 

@@ -8,6 +8,7 @@ it sends none (firebase/firebase-ios-sdk#16605).
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from functions.chat.domain import Status
@@ -32,6 +33,15 @@ class Renderer(Protocol):
         ...
 
 
+@dataclass
+class _Call:
+    """A tool call as far as it has come."""
+
+    id: str
+    name: str
+    arguments: str = ""
+
+
 class UiMessageStream:
     headers: ClassVar[Mapping[str, str]] = {
         "x-vercel-ai-ui-message-stream": "v1",
@@ -42,6 +52,8 @@ class UiMessageStream:
     def __init__(self) -> None:
         self._open: str | None = None
         self._part = 0
+        self._calls: dict[int, _Call] = {}
+        self._sources = 0
 
     def render(self, events: Iterable[Event]) -> bytes:
         return b"".join(_frame(chunk) for event in events for chunk in self._chunks(event))
@@ -56,7 +68,46 @@ class UiMessageStream:
             ]
         if kind in {"text", "reasoning"}:
             return [*self._opened(kind), {"type": f"{kind}-delta", "id": self._id(), "delta": event["text"]}]
-        return [*self._closed(), *self._ending(event)]
+        if kind == "tool_call":
+            return [*self._closed(), *self._tool_call(event)]
+        if kind == "citations":
+            return [self._source(item) for item in event["items"]]
+        if kind == "end":
+            return [*self._closed(), *self._whole_calls(), *self._ending(event)]
+        return []
+
+    def _tool_call(self, event: Event) -> list[dict[str, Any] | str]:
+        chunks: list[dict[str, Any] | str] = []
+        call = self._calls.get(event["index"])
+        if call is None:
+            call = _Call(event["id"] or f"call-{event['index']}", event["name"] or "")
+            self._calls[event["index"]] = call
+            chunks.append({"type": "tool-input-start", "toolCallId": call.id, "toolName": call.name, "dynamic": True})
+        if event["arguments"]:
+            call.arguments += event["arguments"]
+            chunks.append({"type": "tool-input-delta", "toolCallId": call.id, "inputTextDelta": event["arguments"]})
+        return chunks
+
+    def _whole_calls(self) -> list[dict[str, Any] | str]:
+        """What each call asks for, once nothing can be added to it; arguments that are no JSON are said to be none."""
+        chunks: list[dict[str, Any] | str] = []
+        for call in self._calls.values():
+            about = {"toolCallId": call.id, "toolName": call.name, "dynamic": True}
+            try:
+                chunks.append({"type": "tool-input-available", **about, "input": json.loads(call.arguments or "{}")})
+            except ValueError:
+                text = "The arguments are no JSON."
+                chunks.append({"type": "tool-input-error", **about, "input": call.arguments, "errorText": text})
+        return chunks
+
+    def _source(self, citation: Mapping[str, Any]) -> dict[str, Any]:
+        self._sources += 1
+        return {
+            "type": "source-url",
+            "sourceId": f"source-{self._sources}",
+            "url": citation["url"],
+            "title": citation["title"],
+        }
 
     def _ending(self, event: Event) -> list[dict[str, Any] | str]:
         metadata = {name: event.get(name) for name in ("status", "usage", "credits")}

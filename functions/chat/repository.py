@@ -1,54 +1,100 @@
-"""Every Firestore path and query of the chat capability.
+"""The Firestore paths and queries of conversations, messages, generations and what they used.
 
-users/{uid}/conversations/{id}/messages/{id} · users/{uid}/generations/{id} · usage_records/{id} · models/{id}
+users/{uid}/conversations/{id}/messages/{id} · users/{uid}/contexts/{conversation id} · users/{uid}/generations/{id} ·
+usage_records/{id}
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
-from datetime import datetime
-from decimal import Decimal
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from google.cloud.firestore import DELETE_FIELD, Increment, Query
+from google.cloud.firestore import Query
 from google.cloud.firestore_v1.base_query import FieldFilter
 
+from functions.chat import context as contexts
 from functions.chat import schemas
-from functions.chat.domain import UNTITLED, Generation, Message, Model, Outcome, Status, TokenUsage
+from functions.chat.context import Context
+from functions.chat.domain import NO_COST, Generation, Message, Outcome, State, Status, TokenUsage
 from shared import store
 from shared.clients import firestore_client
 from shared.pages import page
-from shared.store import READING
+from shared.store import DELETE_FIELD, READING, Batch, Increment, LastUpdateOption
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping
 
-    from google.cloud.firestore import CollectionReference, DocumentReference, DocumentSnapshot, WriteBatch
+    from google.cloud.firestore import CollectionReference, DocumentSnapshot
+
+    from shared.store import Reading, Reference
+
+_CLOCK_SKEW = timedelta(seconds=2)
+_READ_AHEAD = 16
+"""More than the branch needs, because messages of other branches lie between."""
 
 
-def _user(uid: str) -> DocumentReference:
-    return firestore_client().collection("users").document(uid)
+@dataclass(frozen=True)
+class Opened:
+    """A conversation with its context, as of one moment."""
+
+    conversation: schemas.Conversation
+    context: Context
+    """Of the branch in use; of no branch, with a summary at most, when it has to be made anew."""
+    context_version: datetime | None
 
 
-def _conversation(uid: str, conversation_id: str) -> DocumentReference:
-    reference: DocumentReference = _user(uid).collection("conversations").document(conversation_id)
+class Opening:
+    """A conversation that is being read."""
+
+    def __init__(self, conversation_id: str, reading: Reading) -> None:
+        self._conversation_id, self._reading = conversation_id, reading
+
+    def result(self) -> Opened | None:
+        """None when there is no such conversation. Raises Unavailable."""
+        document, packed = self._reading.result()
+        if document is None:
+            return None
+        conversation = schemas.Conversation(id=self._conversation_id, **document.to_dict())
+        context = _to_context(packed.to_dict()) if packed else Context()
+        if context.tip != conversation.tip:
+            context = replace(context, tip=None, messages=())
+        return Opened(conversation, context, packed.update_time if packed else None)
+
+
+def _conversations(uid: str) -> CollectionReference:
+    reference: CollectionReference = firestore_client().collection("users").document(uid).collection("conversations")
     return reference
+
+
+def _conversation(uid: str, conversation_id: str) -> Reference:
+    return store.document("users", uid, "conversations", conversation_id)
+
+
+def _context(uid: str, conversation_id: str) -> Reference:
+    return store.document("users", uid, "contexts", conversation_id)
 
 
 def _messages(uid: str, conversation_id: str) -> CollectionReference:
-    reference: CollectionReference = _conversation(uid, conversation_id).collection("messages")
+    reference: CollectionReference = _conversations(uid).document(conversation_id).collection("messages")
     return reference
 
 
-def _generation(uid: str, generation_id: str) -> DocumentReference:
-    reference: DocumentReference = _user(uid).collection("generations").document(generation_id)
-    return reference
+def _message(uid: str, conversation_id: str, message_id: str) -> Reference:
+    return store.document("users", uid, "conversations", conversation_id, "messages", message_id)
 
 
-def _get(reference: DocumentReference) -> dict[str, Any] | None:
-    with store.translated_errors():
-        snapshot = reference.get(**READING)
-    return snapshot.to_dict() if snapshot.exists else None
+def _generation(uid: str, generation_id: str) -> Reference:
+    return store.document("users", uid, "generations", generation_id)
+
+
+def _usage_record(generation_id: str) -> Reference:
+    return store.document("usage_records", generation_id)
+
+
+def _get(reference: Reference) -> dict[str, Any] | None:
+    snapshot = store.read(reference)
+    return snapshot.to_dict() if snapshot else None
 
 
 def _run(query: Query) -> list[DocumentSnapshot[Any]]:
@@ -59,16 +105,8 @@ def _run(query: Query) -> list[DocumentSnapshot[Any]]:
 # Conversations
 
 
-def create_conversation(batch: WriteBatch, uid: str, conversation_id: str, title: str | None, at: datetime) -> None:
-    document = {
-        "title": title or UNTITLED,
-        "model": None,
-        "tip": None,
-        "message_count": 0,
-        "created_at": at,
-        "updated_at": at,
-    }
-    batch.create(_conversation(uid, conversation_id), document)
+def create_conversation(batch: Batch, uid: str, conversation: schemas.Conversation) -> None:
+    batch.create(_conversation(uid, conversation.id), _conversation_document(conversation))
 
 
 def find_conversation(uid: str, conversation_id: str) -> schemas.Conversation | None:
@@ -76,40 +114,109 @@ def find_conversation(uid: str, conversation_id: str) -> schemas.Conversation | 
     return schemas.Conversation(id=conversation_id, **document) if document else None
 
 
-def list_conversations(uid: str, limit: int, cursor: str | None) -> tuple[list[schemas.Conversation], str | None]:
+def start_opening(uid: str, conversation_id: str) -> Opening:
+    """Begin to read a conversation with its context: one round trip, during which the caller does something else."""
+    reading = store.start_reading([_conversation(uid, conversation_id), _context(uid, conversation_id)])
+    return Opening(conversation_id, reading)
+
+
+def find_opened(uid: str, conversation_id: str) -> Opened | None:
+    return start_opening(uid, conversation_id).result()
+
+
+def list_conversations(
+    uid: str,
+    limit: int,
+    cursor: str | None,
+    *,
+    state: State = State.ACTIVE,
+    folder_id: str | None = None,
+    tag: str | None = None,
+    pinned: bool | None = None,
+) -> tuple[list[schemas.Conversation], str | None]:
     """Newest activity first."""
-    conversations = _user(uid).collection("conversations")
-    found, next_cursor = page(conversations, "updated_at", newest_first=True, limit=limit, cursor=cursor)
+    query: Any = _conversations(uid).where(filter=FieldFilter("state", "==", state.value))
+    if folder_id is not None:
+        query = query.where(filter=FieldFilter("folder_id", "==", folder_id))
+    if tag is not None:
+        query = query.where(filter=FieldFilter("tags", "array_contains", tag))
+    if pinned is not None:
+        query = query.where(filter=FieldFilter("pinned", "==", pinned))
+    found, next_cursor = page(query, "updated_at", newest_first=True, limit=limit, cursor=cursor)
     return [schemas.Conversation(id=snapshot.id, **_document(snapshot)) for snapshot in found], next_cursor
 
 
-def require_conversation(batch: WriteBatch, uid: str, conversation_id: str, at: datetime) -> None:
-    """Make the batch fail when the conversation is not there."""
-    batch.update(_conversation(uid, conversation_id), {"updated_at": at})
+def begin_in_conversation(batch: Batch, generation: Generation) -> None:
+    """Note the generation at its conversation; the batch fails when the conversation is not there."""
+    assert generation.conversation_id is not None, "only those in a conversation are noted there"
+    change = {"updated_at": generation.started_at, "generation_id": generation.id}
+    batch.update(_conversation(generation.uid, generation.conversation_id), change)
 
 
-def rename_conversation(batch: WriteBatch, uid: str, conversation_id: str, title: str) -> None:
-    batch.update(_conversation(uid, conversation_id), {"title": title})
+def change_conversation(batch: Batch, uid: str, conversation_id: str, change: Mapping[str, Any]) -> None:
+    batch.update(_conversation(uid, conversation_id), dict(change))
+
+
+def settings_field(settings: schemas.ConversationSettings | None) -> dict[str, Any]:
+    return settings.model_dump(exclude_none=True) if settings else {}
+
+
+def _conversation_document(conversation: schemas.Conversation) -> dict[str, Any]:
+    document = conversation.model_dump(exclude={"id", "settings", "share", "state"}, exclude_none=True)
+    return {**document, "state": conversation.state.value, "settings": settings_field(conversation.settings)}
+
+
+# Contexts
+
+
+def set_context(batch: Batch, uid: str, conversation_id: str, context: Context, at: datetime) -> None:
+    document = {
+        "tip": context.tip,
+        "messages": contexts.to_json(context),
+        "summary": context.summary,
+        "summarised_to": context.summarised_to,
+        "updated_at": at,
+    }
+    batch.set(_context(uid, conversation_id), document)
+
+
+def replace_context(
+    batch: Batch, uid: str, conversation_id: str, context: Context, *, unchanged_since: datetime
+) -> None:
+    """Put a summary in the place of messages; the batch fails when a turn has ended since."""
+    change = {
+        "messages": contexts.to_json(context),
+        "summary": context.summary,
+        "summarised_to": context.summarised_to,
+    }
+    batch.update(_context(uid, conversation_id), change, option=LastUpdateOption(unchanged_since))
+
+
+def forget_context(batch: Batch, uid: str, conversation_id: str) -> None:
+    """Have the next turn make the context anew: after any change of the tree but a turn's own. The summary stays."""
+    batch.set(_context(uid, conversation_id), {"tip": None, "messages": "[]"}, merge=True)
+
+
+def _to_context(document: dict[str, Any]) -> Context:
+    return Context(
+        tip=document["tip"],
+        messages=contexts.from_json(document["messages"]),
+        summary=document.get("summary", ""),
+        summarised_to=document.get("summarised_to"),
+    )
 
 
 # Messages
 
 
-def recent_messages(uid: str, conversation_id: str, limit: int) -> dict[str, Message]:
-    """The newest messages of all branches. Only what the rules need is read: decoding is most of what this costs."""
-    newest = _messages(uid, conversation_id).order_by("created_at", direction=Query.DESCENDING).limit(limit)
-    query = newest.select(["parent_id", "role", "parts"])
-    return {snapshot.id: _tree_node(snapshot.id, _document(snapshot)) for snapshot in _run(query)}
-
-
 def find_node(uid: str, conversation_id: str, message_id: str) -> Message | None:
-    document = _get(_messages(uid, conversation_id).document(message_id))
+    document = _get(_message(uid, conversation_id, message_id))
     return _tree_node(message_id, document) if document else None
 
 
 def find_message(uid: str, conversation_id: str, message_id: str) -> schemas.Message | None:
-    document = _get(_messages(uid, conversation_id).document(message_id))
-    return _message(message_id, document) if document else None
+    document = _get(_message(uid, conversation_id, message_id))
+    return schemas.Message.from_document(message_id, document) if document else None
 
 
 def list_messages(
@@ -118,50 +225,94 @@ def list_messages(
     """Oldest first, all branches."""
     messages = _messages(uid, conversation_id)
     found, next_cursor = page(messages, "created_at", newest_first=False, limit=limit, cursor=cursor)
-    return [_message(snapshot.id, _document(snapshot)) for snapshot in found], next_cursor
+    return [schemas.Message.from_document(snapshot.id, _document(snapshot)) for snapshot in found], next_cursor
+
+
+def find_branch(uid: str, conversation_id: str, message_id: str, limit: int) -> list[tuple[str, dict[str, Any]]]:
+    """A message and those it follows, the newest first, at most `limit` documents; none without the message.
+
+    A parent is nearly always among the messages written just before its child, so they are read in bulk.
+    """
+    branch: list[tuple[str, dict[str, Any]]] = []
+    known: dict[str, dict[str, Any]] = {}
+    wanted: str | None = message_id
+    while wanted is not None and len(branch) < limit:
+        document = known.pop(wanted, None)
+        if document is None:
+            document = _get(_message(uid, conversation_id, wanted))
+            if document is None:
+                break
+            known |= _written_before(uid, conversation_id, document["created_at"], limit - len(branch))
+            known.pop(wanted, None)
+        branch.append((wanted, document))
+        wanted = document.get("parent_id")
+    return branch
+
+
+def _written_before(uid: str, conversation_id: str, at: datetime, limit: int) -> dict[str, dict[str, Any]]:
+    newest = _messages(uid, conversation_id).order_by("created_at", direction=Query.DESCENDING)
+    # An answer and the next question may carry the same time, or be a little out of order between two processes.
+    start = newest.start_at({"created_at": at + _CLOCK_SKEW})
+    return {snapshot.id: _document(snapshot) for snapshot in _run(start.limit(limit + _READ_AHEAD))}
+
+
+def find_context(uid: str, conversation_id: str, message_id: str, *, limit: int) -> Context | None:
+    """The context of a branch, made of its messages; None without the message."""
+    branch = find_branch(uid, conversation_id, message_id, limit)
+    if not branch:
+        return None
+    return Context(message_id, tuple(_tree_node(each, document) for each, document in reversed(branch)))
 
 
 def add_turn(
-    batch: WriteBatch, generation: Generation, question: schemas.Message, answer: schemas.Message, model: str
+    batch: Batch,
+    generation: Generation,
+    question: schemas.Message | None,
+    answer: schemas.Message,
+    reasoning_details: str | None,
 ) -> None:
-    """Both messages and the conversation's new tip."""
-    messages = _messages(generation.uid, generation.conversation_id)
-    for message in (question, answer):
-        batch.create(messages.document(message.id), message.model_dump(exclude={"id"}, exclude_none=True))
-    change = {"tip": answer.id, "model": model, "message_count": Increment(2), "updated_at": answer.created_at}
+    """The turn's messages and the conversation's new tip."""
+    assert generation.conversation_id is not None, "what belongs to no conversation keeps no messages"
+    place = generation.uid, generation.conversation_id
+    if question is not None:
+        batch.create(_message(*place, question.id), question.to_document())
+    details = {"reasoning_details": reasoning_details} if reasoning_details else {}
+    batch.create(_message(*place, answer.id), {**answer.to_document(), **details})
+    change = {
+        "tip": answer.id,
+        "model": generation.model,
+        "message_count": Increment(2 if question else 1),
+        "updated_at": answer.created_at,
+    }
     batch.update(_conversation(generation.uid, generation.conversation_id), change)
 
 
-def _message(message_id: str, document: dict[str, Any]) -> schemas.Message:
-    return schemas.Message.model_validate({"parent_id": None, **document, "id": message_id})
-
-
 def _tree_node(message_id: str, document: dict[str, Any]) -> Message:
-    text = "\n\n".join(part["text"] for part in document["parts"] if part["type"] == "text")
-    return Message(id=message_id, parent_id=document.get("parent_id"), role=document["role"], text=text)
+    node = contexts.for_context(message_id, document.get("parent_id"), document["role"], document["parts"])
+    return replace(node, reasoning_details=document.get("reasoning_details"))
 
 
-def correct_message(
-    batch: WriteBatch, generation: Generation, usage: schemas.Usage | None, charge: schemas.Charge
-) -> None:
+def correct_message(batch: Batch, generation: Generation, usage: schemas.Usage | None, charge: schemas.Charge) -> None:
     """Show at a message what it cost; the batch fails when the message is not there."""
+    assert generation.conversation_id is not None, "what belongs to no conversation keeps no messages"
     change = {"usage": usage.model_dump() if usage else None, "credits": charge.model_dump()}
-    batch.update(_messages(generation.uid, generation.conversation_id).document(generation.message_id), change)
+    batch.update(_message(generation.uid, generation.conversation_id, generation.message_id), change)
 
 
 # Generations
 
 
-def start_generation(batch: WriteBatch, generation: Generation) -> None:
-    document = {name: value for name, value in asdict(generation).items() if name != "id"}
+def start_generation(batch: Batch, generation: Generation) -> None:
+    document = {each.name: getattr(generation, each.name) for each in fields(Generation) if each.name != "id"}
+    document["question"] = [dict(part) for part in generation.question]
     batch.create(_generation(generation.uid, generation.id), document)
 
 
-def forget_generation(batch: WriteBatch, generation: Generation) -> None:
+def forget_generation(batch: Batch, generation: Generation) -> None:
     batch.delete(_generation(generation.uid, generation.id))
 
 
-def end_generation(batch: WriteBatch, generation: Generation, outcome: Outcome, *, settlement_pending: bool) -> None:
+def end_generation(batch: Batch, generation: Generation, outcome: Outcome, *, settlement_pending: bool) -> None:
     """The question lives on as a message, so it leaves this record."""
     change = {
         "status": outcome.status.value,
@@ -169,14 +320,21 @@ def end_generation(batch: WriteBatch, generation: Generation, outcome: Outcome, 
         "error": outcome.error_code,
         "upstream_id": outcome.upstream_id,
         "model_used": outcome.model_used,
+        "model": generation.model,
+        "markup_percent": generation.markup_percent,
         "settlement_pending": settlement_pending,
+        "settle_after": outcome.ended_at if settlement_pending else None,
         "question": DELETE_FIELD,
     }
     batch.update(_generation(generation.uid, generation.id), change)
 
 
-def settle_generation(batch: WriteBatch, generation: Generation) -> None:
+def settle_generation(batch: Batch, generation: Generation) -> None:
     batch.update(_generation(generation.uid, generation.id), {"settlement_pending": False})
+
+
+def ask_for_cost_again(batch: Batch, generation: Generation, at: datetime) -> None:
+    batch.update(_generation(generation.uid, generation.id), {"settle_after": at})
 
 
 def find_generation(uid: str, generation_id: str) -> Generation | None:
@@ -199,17 +357,19 @@ def list_running(started_before: datetime, limit: int) -> list[Generation]:
 
 def has_running(uid: str) -> bool:
     """Whether a generation of the user has not ended."""
-    running = _user(uid).collection("generations").where(filter=FieldFilter("status", "==", Status.RUNNING.value))
+    generations = firestore_client().collection("users").document(uid).collection("generations")
+    running = generations.where(filter=FieldFilter("status", "==", Status.RUNNING.value))
     return bool(_run(running.select([]).limit(1)))
 
 
-def list_unsettled(limit: int) -> list[Generation]:
-    """Generations of all users whose cost was not known at their end, oldest first."""
+def list_unsettled(now: datetime, limit: int) -> list[Generation]:
+    """Generations of all users whose cost was not known at their end, and is to be asked for now."""
     query = (
         firestore_client()
         .collection_group("generations")
         .where(filter=FieldFilter("settlement_pending", "==", True))  # noqa: FBT003  # the value is what is asked for
-        .order_by("started_at")
+        .where(filter=FieldFilter("settle_after", "<=", now))
+        .order_by("settle_after")
         .limit(limit)
     )
     return [_to_generation(snapshot.id, _document(snapshot)) for snapshot in _run(query)]
@@ -218,7 +378,7 @@ def list_unsettled(limit: int) -> list[Generation]:
 def _to_generation(generation_id: str, document: dict[str, Any]) -> Generation:
     known = {field.name for field in fields(Generation)} - {"id"}
     values = {name: value for name, value in document.items() if name in known}
-    values["question"] = document.get("question", "")
+    values["question"] = tuple(document.get("question", ()))
     values["status"] = Status(document["status"])
     return Generation(id=generation_id, **values)
 
@@ -227,12 +387,12 @@ def _to_generation(generation_id: str, document: dict[str, Any]) -> Generation:
 
 
 def record_usage(
-    batch: WriteBatch, generation: Generation, outcome: Outcome, *, charged_micro: int, settlement_pending: bool
+    batch: Batch, generation: Generation, outcome: Outcome, *, charged_micro: int, settlement_pending: bool
 ) -> None:
-    usage = outcome.usage or TokenUsage(0, 0, 0, 0, 0)
+    usage = outcome.usage or NO_COST
     document = {
         "uid": generation.uid,
-        "capability": "chat",
+        "capability": "chat" if generation.conversation_id else "openai_api",
         "conversation_id": generation.conversation_id,
         "model_asked": generation.model,
         "model": outcome.model_used or generation.model,
@@ -243,68 +403,12 @@ def record_usage(
         "at": outcome.ended_at,
         **asdict(usage),
     }
-    batch.create(firestore_client().collection("usage_records").document(generation.id), document)
+    batch.create(_usage_record(generation.id), document)
 
 
-def correct_usage(batch: WriteBatch, generation_id: str, usage: TokenUsage, *, charged_micro: int) -> None:
+def correct_usage(batch: Batch, generation_id: str, usage: TokenUsage, *, charged_micro: int) -> None:
     change = {**asdict(usage), "charged_micro": charged_micro, "settlement_pending": False}
-    batch.update(firestore_client().collection("usage_records").document(generation_id), change)
-
-
-# Models
-
-
-def find_model(slug: str) -> Model | None:
-    document = _get(firestore_client().collection("models").document(_model_id(slug)))
-    return _to_model(document) if document else None
-
-
-def list_models() -> list[Model]:
-    query = firestore_client().collection("models").order_by("slug")
-    return [_to_model(_document(snapshot)) for snapshot in _run(query)]
-
-
-def save_models(models: Sequence[Model], at: datetime) -> None:
-    """Write the catalogue and remove what is no longer in it."""
-    collection = firestore_client().collection("models")
-    wanted = {_model_id(model.slug): model for model in models}
-    with store.translated_errors():
-        gone = [snapshot.reference for snapshot in collection.select([]).stream() if snapshot.id not in wanted]
-    for chunk in _chunks([*wanted.items()], 400):
-        batch = store.new_batch()
-        for document_id, model in chunk:
-            batch.set(collection.document(document_id), {**_model_document(model), "updated_at": at})
-        store.commit(batch)
-    for references in _chunks(gone, 400):
-        batch = store.new_batch()
-        for reference in references:
-            batch.delete(reference)
-        store.commit(batch)
-
-
-def _chunks(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
-    return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def _model_id(slug: str) -> str:
-    """A document id cannot hold a slash."""
-    return slug.replace("/", "~")
-
-
-def _model_document(model: Model) -> dict[str, Any]:
-    """Prices as decimal text: Firestore's numbers are floats or integers, and neither holds them exactly."""
-    return {name: str(value) if isinstance(value, Decimal) else value for name, value in asdict(model).items()}
-
-
-def _to_model(document: dict[str, Any]) -> Model:
-    prices = {name: Decimal(document[name]) for name in ("prompt_usd", "completion_usd", "request_usd")}
-    return Model(
-        slug=document["slug"],
-        name=document["name"],
-        context_tokens=document["context_tokens"],
-        max_answer_tokens=document["max_answer_tokens"],
-        **prices,
-    )
+    batch.update(_usage_record(generation_id), change)
 
 
 def _document(snapshot: DocumentSnapshot[Any]) -> dict[str, Any]:

@@ -1,13 +1,26 @@
 """Bodies and answers of the chat routes."""
 
+import json
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from functions.chat.domain import (
+    MAX_CONTEXT_TOKENS,
+    MAX_PARTS,
+    MAX_RETENTION,
+    MAX_TAGS,
+    MIN_CONTEXT_TOKENS,
+    UNTITLED,
+    State,
+    json_bytes,
+)
 from shared.ids import is_safe_id
 
 MAX_CONTENT_CHARS = 100_000
+MAX_SYSTEM_PROMPT_CHARS = 8_000
+MAX_TOOLS, MAX_TOOLS_BYTES = 128, 64 * 1024
 
 
 def _has_text(value: str) -> str:
@@ -28,7 +41,35 @@ def _id(value: str) -> str:
     return value
 
 
+def _line(value: str) -> str:
+    line = " ".join(value.split())
+    if not line:
+        raise ValueError("must not be empty")
+    return line
+
+
+def _distinct(values: list[str]) -> list[str]:
+    if len({value.casefold() for value in values}) != len(values):
+        raise ValueError("must not name one twice")
+    return values
+
+
+def _small_json(value: Any) -> Any:
+    try:
+        size = json_bytes(value)
+    except (UnicodeEncodeError, RecursionError, ValueError) as error:
+        raise ValueError("must be plain JSON of valid Unicode text") from error
+    if size > MAX_TOOLS_BYTES:
+        raise ValueError(f"must not be larger than {MAX_TOOLS_BYTES // 1024} KiB")
+    return value
+
+
 Id = Annotated[str, AfterValidator(_id)]
+ModelId = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable)]
+Title = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable), AfterValidator(_line)]
+TagName = Annotated[str, Field(min_length=1, max_length=40), AfterValidator(_storable), AfterValidator(_line)]
+TagNames = Annotated[list[TagName], Field(max_length=MAX_TAGS), AfterValidator(_distinct)]
+Json = Annotated[dict[str, Any], AfterValidator(_small_json)]
 
 
 class _In(BaseModel):
@@ -37,9 +78,22 @@ class _In(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+# What a question is made of
+
+
 class TextPart(_In):
     type: Literal["text"]
     text: Annotated[str, Field(max_length=MAX_CONTENT_CHARS), AfterValidator(_storable)]
+
+
+class AttachmentPart(_In):
+    """An image or a file that was uploaded before (`POST /api/v1/uploads`)."""
+
+    type: Literal["image", "file"]
+    upload_id: Id
+
+
+PartIn = Annotated[TextPart | AttachmentPart, Field(discriminator="type")]
 
 
 def _content_kind(value: Any) -> str:
@@ -47,46 +101,155 @@ def _content_kind(value: Any) -> str:
 
 
 ContentText = Annotated[str, Field(max_length=MAX_CONTENT_CHARS), AfterValidator(_has_text), AfterValidator(_storable)]
-ContentParts = Annotated[list[TextPart], Field(min_length=1, max_length=32)]
+ContentParts = Annotated[list[PartIn], Field(min_length=1, max_length=MAX_PARTS)]
 Content = Annotated[
     Annotated[ContentText, Tag("~text")] | Annotated[ContentParts, Tag("~parts")], Discriminator(_content_kind)
 ]
 
 
-class CreateConversation(_In):
-    title: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable)] | None = None
+class ToolResult(_In):
+    tool_call_id: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable)]
+    content: Annotated[str, Field(max_length=MAX_CONTENT_CHARS), AfterValidator(_storable)]
 
 
-class Ask(_In):
-    """A question. `content` is plain text or a list of text parts, at most 100,000 characters in all."""
+class ToolFunction(BaseModel):
+    """A function that the model may ask for. What it takes is a JSON schema."""
 
-    content: Content
-    model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    parent_id: Id | None = Field(
-        default=None, description="The message this one follows; the end of the conversation when absent."
+    model_config = ConfigDict(extra="allow")
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    description: Annotated[str, Field(max_length=4_000)] | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class Tool(_In):
+    type: Literal["function"]
+    function: ToolFunction
+
+
+class Reasoning(_In):
+    """How much the model thinks before it answers, where it can."""
+
+    effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=128_000)] | None = None
+    exclude: bool | None = None
+
+
+class AnswerSettings(_In):
+    """How answers are made. What is absent is left to the conversation, then to the model."""
+
+    model: ModelId | None = None
+    fallbacks: Annotated[list[ModelId], Field(max_length=3)] | None = Field(
+        default=None, description="Asked in this order when the model fails before its first word."
+    )
+    context_tokens: Annotated[int, Field(ge=MIN_CONTEXT_TOKENS, le=MAX_CONTEXT_TOKENS)] | None = Field(
+        default=None,
+        description="How much of the conversation goes along at most; older messages are replaced by a summary. "
+        "Counted so that it is never exceeded: one token per byte of text.",
     )
     max_tokens: Annotated[int, Field(ge=1, le=128_000)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    reasoning: Reasoning | None = None
+
+
+class ConversationSettings(AnswerSettings):
+    """How a conversation's answers are made, unless a question says otherwise."""
+
+    system_prompt: Annotated[str, Field(max_length=MAX_SYSTEM_PROMPT_CHARS), AfterValidator(_storable)] | None = None
+
+
+class Make(AnswerSettings):
+    """How one answer shall be made."""
+
+    tools: Annotated[list[Tool], Field(min_length=1, max_length=MAX_TOOLS)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | Json | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: Json | None = Field(
+        default=None, description='`{"type": "json_object"}` or `{"type": "json_schema", "json_schema": {…}}`.'
+    )
+    seed: int | None = None
+    stop: Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=4)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
 
     @model_validator(mode="after")
-    def _whole_text_is_bounded(self) -> Self:
-        if not self.text.strip():
-            raise ValueError("content must not be empty")
-        if len(self.text) > MAX_CONTENT_CHARS:
-            raise ValueError(f"content must not be longer than {MAX_CONTENT_CHARS} characters in all")
+    def _tools_are_bounded(self) -> Self:
+        if self.tools and json_bytes([tool.model_dump(exclude_none=True) for tool in self.tools]) > MAX_TOOLS_BYTES:
+            raise ValueError(f"tools must not be larger than {MAX_TOOLS_BYTES // 1024} KiB in all")
+        if self.tool_choice is not None and not self.tools:
+            raise ValueError("tool_choice needs tools")
         return self
 
     @property
-    def text(self) -> str:
-        if isinstance(self.content, str):
-            return self.content
-        return "\n\n".join(part.text for part in self.content)
+    def parameters(self) -> dict[str, Any]:
+        """What goes to the model as it was given."""
+        names = (
+            "tools",
+            "tool_choice",
+            "parallel_tool_calls",
+            "response_format",
+            "seed",
+            "stop",
+            "frequency_penalty",
+            "presence_penalty",
+        )
+        return self.model_dump(include=set(names), exclude_none=True)
 
 
-class SendMessage(Ask):
+class Ask(Make):
+    """A question: `content`, or the results of tools that the last answer asked for.
+
+    `content` is plain text or a list of parts, with at most 100,000 characters in all.
+    """
+
+    content: Content | None = None
+    tool_results: Annotated[list[ToolResult], Field(min_length=1, max_length=MAX_TOOLS)] | None = None
+    parent_id: Id | None = Field(
+        default=None, description="The message this one follows; the end of the conversation when absent."
+    )
+
+    @model_validator(mode="after")
+    def _asks_one_thing(self) -> Self:
+        if (self.content is None) == (self.tool_results is None):
+            raise ValueError("give either content or tool_results")
+        _require_bounded(self.content)
+        if self.tool_results and sum(len(result.content) for result in self.tool_results) > MAX_CONTENT_CHARS:
+            raise ValueError(f"tool_results must not be longer than {MAX_CONTENT_CHARS} characters in all")
+        return self
+
+
+def _require_bounded(content: str | list[TextPart | AttachmentPart] | None) -> None:
+    if content is None or isinstance(content, str):
+        return
+    text = "\n\n".join(part.text for part in content if isinstance(part, TextPart))
+    if not text.strip() and not any(isinstance(part, AttachmentPart) for part in content):
+        raise ValueError("content must not be empty")
+    if len(text) > MAX_CONTENT_CHARS:
+        raise ValueError(f"content must not be longer than {MAX_CONTENT_CHARS} characters in all")
+
+
+class _Streaming(BaseModel):
+    stream: bool = Field(default=True, description="Answer as an event stream; false: one JSON document.")
+
+
+class SendMessage(Ask, _Streaming):
     """A question in a conversation."""
 
-    stream: bool = Field(default=True, description="Answer as an event stream; false: one JSON document.")
+
+class EditMessage(Make, _Streaming):
+    """Another version of a message, and the answer to it. The first version stays, as a branch of its own."""
+
+    content: Content
+
+    @model_validator(mode="after")
+    def _content_is_bounded(self) -> Self:
+        _require_bounded(self.content)
+        return self
+
+
+class MakeAnswer(Make, _Streaming):
+    """Another answer, or more of one. An empty object: as the conversation's settings say, as a stream."""
 
 
 class ChatSend(Ask):
@@ -100,9 +263,66 @@ class ChatSend(Ask):
     )
 
 
+# Conversations
+
+
+class CreateConversation(_In):
+    title: Title | None = None
+    settings: ConversationSettings | None = None
+    folder_id: Id | None = None
+    tags: TagNames = []
+    temporary: bool = Field(
+        default=False, description="Kept out of lists and search, without a title, and deleted when its time is over."
+    )
+    retention_hours: Annotated[int, Field(ge=1, le=int(MAX_RETENTION.total_seconds() // 3600))] | None = Field(
+        default=None, description="How long a temporary chat is kept; 24 hours when absent."
+    )
+
+    @model_validator(mode="after")
+    def _retention_is_for_temporary_chats(self) -> Self:
+        if self.retention_hours is not None and not self.temporary:
+            raise ValueError("retention_hours is for temporary chats")
+        return self
+
+
+class ChangeConversation(_In):
+    """What is absent stays as it is; null removes."""
+
+    title: Title | None = None
+    settings: ConversationSettings | None = Field(default=None, description="Replaces all of the settings.")
+    folder_id: Id | None = None
+    tags: TagNames | None = None
+    pinned: bool | None = None
+    archived: bool | None = None
+    tip: Id | None = Field(default=None, description="The end of the branch to use from now on: any message.")
+
+
 class PageQuery(BaseModel):
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     cursor: Annotated[str, Field(max_length=200)] | None = None
+
+
+class ConversationsQuery(PageQuery):
+    """One of the filters at a time."""
+
+    folder_id: Id | None = None
+    tag: Annotated[str, Field(max_length=40)] | None = None
+    pinned: Literal[True] | None = None
+    archived: bool = False
+
+    @model_validator(mode="after")
+    def _one_filter(self) -> Self:
+        if sum(each is not None for each in (self.folder_id, self.tag, self.pinned)) > 1:
+            raise ValueError("use one of folder_id, tag and pinned at a time")
+        return self
+
+
+class MessagesQuery(PageQuery):
+    branch: Annotated[str, Field(max_length=200)] | None = Field(
+        default=None,
+        description="`tip` or the id of a message: only the branch that ends there, the newest message first. "
+        "Absent: all branches, the oldest message first.",
+    )
 
 
 class EventsQuery(BaseModel):
@@ -112,12 +332,27 @@ class EventsQuery(BaseModel):
     )
 
 
+class ShareState(BaseModel):
+    token: str
+    revision: int
+    updated_at: datetime
+
+
 class Conversation(BaseModel):
     id: str
-    title: str
-    model: str | None = Field(description="The model that answered last.")
-    tip: str | None = Field(description="The newest message of the branch in use.")
-    message_count: int
+    title: str = UNTITLED
+    title_source: Literal["default", "model", "user"] = "default"
+    model: str | None = Field(default=None, description="The model that answered last.")
+    tip: str | None = Field(default=None, description="The newest message of the branch in use.")
+    message_count: int = 0
+    state: State = State.ACTIVE
+    pinned: bool = False
+    folder_id: str | None = None
+    tags: list[str] = []
+    settings: ConversationSettings = ConversationSettings()
+    share: ShareState | None = None
+    generation_id: str | None = Field(default=None, description="The answer that was begun last.")
+    expires_at: datetime | None = Field(default=None, description="When a temporary chat is deleted.")
     created_at: datetime
     updated_at: datetime
 
@@ -125,6 +360,9 @@ class Conversation(BaseModel):
 class ConversationPage(BaseModel):
     items: list[Conversation]
     next_cursor: str | None
+
+
+# Messages
 
 
 class Usage(BaseModel):
@@ -142,15 +380,53 @@ class Charge(BaseModel):
     pending: bool = Field(description="The provider has not told the cost yet; the credits are still held.")
 
 
-class Part(BaseModel):
+class Text(BaseModel):
     type: Literal["text", "reasoning"]
     text: str
 
 
+class AttachmentShown(BaseModel):
+    """An image or a file; `GET /api/v1/uploads/{upload_id}` gives a link to it."""
+
+    type: Literal["image", "file"]
+    upload_id: str
+    name: str
+    content_type: str
+    size_bytes: int
+
+
+class ToolCallShown(BaseModel):
+    """A function that the model asks for. Send its result as `tool_results` in the next message."""
+
+    type: Literal["tool_call"]
+    id: str
+    name: str
+    arguments: str = Field(description="JSON text, as the model wrote it.")
+
+
+class ToolResultShown(BaseModel):
+    type: Literal["tool_result"]
+    tool_call_id: str
+    text: str
+
+
+class Citation(BaseModel):
+    """What a passage of the text rests on; `start` and `end` are places in it, where the model names them."""
+
+    type: Literal["citation"]
+    url: str
+    title: str
+    start: int | None = None
+    end: int | None = None
+
+
+Part = Annotated[Text | AttachmentShown | ToolCallShown | ToolResultShown | Citation, Field(discriminator="type")]
+
+
 class Message(BaseModel):
     id: str
-    parent_id: str | None
-    role: Literal["user", "assistant"]
+    parent_id: str | None = None
+    role: Literal["user", "assistant", "tool"]
     parts: list[Part]
     status: str
     model: str | None = None
@@ -158,7 +434,15 @@ class Message(BaseModel):
     usage: Usage | None = None
     credits: Charge | None = None
     generation_id: str | None = None
+    continues: str | None = Field(default=None, description="The answer that this one goes on with.")
     created_at: datetime
+
+    @classmethod
+    def from_document(cls, message_id: str, document: dict[str, Any]) -> Self:
+        return cls.model_validate({**document, "id": message_id})
+
+    def to_document(self) -> dict[str, Any]:
+        return self.model_dump(exclude={"id"}, exclude_none=True)
 
 
 class MessagePage(BaseModel):
@@ -169,18 +453,21 @@ class MessagePage(BaseModel):
 class TurnAnswer(BaseModel):
     conversation_id: str
     generation_id: str
-    user_message: Message
+    user_message: Message | None = Field(description="The question; None when an earlier one was answered again.")
     message: Message
     usage: Usage | None
     credits: Charge
 
 
+# Generations
+
+
 class Generation(BaseModel):
     id: str
     status: str
-    conversation_id: str
+    conversation_id: str | None
     message_id: str
-    user_message_id: str
+    user_message_id: str | None
     model: str
     started_at: datetime
     ended_at: datetime | None
@@ -200,16 +487,6 @@ class StopAnswer(BaseModel):
     stopping: bool = Field(description="False when the generation had already ended.")
 
 
-class ModelView(BaseModel):
-    id: str
-    name: str
-    context_tokens: int
-    max_answer_tokens: int
-    prompt_usd_per_million: str
-    completion_usd_per_million: str
-    usd_per_request: str
-
-
-class ModelList(BaseModel):
-    items: list[ModelView]
-    default: str
+def json_text(items: Any) -> str | None:
+    """What is kept of the provider's reasoning; None when there is nothing."""
+    return json.dumps(items, ensure_ascii=False, separators=(",", ":")) if items else None

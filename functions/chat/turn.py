@@ -1,274 +1,117 @@
-"""One chat turn, from the question to the stored, paid answer: the main job of the product.
+"""One turn, from asking the model to the stored, paid answer: the main job of the product.
 
-    begin    hold credits ∥ read the conversation          one round trip of waiting
-    connect  ask the model                                  raises while an HTTP status can still tell
+    begin    hold credits ∥ read the conversation          `beginning`: one round trip of waiting
+    connect  ask the model, or the next of its chain        raises while an HTTP status can still tell
     iterate  batches of events, logged before delivered
-    end      messages, settlement, usage, event             one batch
+    end      messages, settlement, usage, event             `ending`: one batch
 
 A turn goes on when its client has gone: closing it reads the rest from the model without delivering it.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import timedelta
-from functools import cache
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from functions.chat import ending, models, repository, watch
-from functions.chat.domain import (
-    MAX_HISTORY_MESSAGES,
-    Generation,
-    Message,
-    Model,
-    Outcome,
-    Question,
-    Status,
-    TokenUsage,
-    answer_tokens,
-    highest_cost_pico_usd,
-    path_to,
-    within_budget,
-)
+from functions.chat import ending, watch
+from functions.chat.answer import Answer
+from functions.chat.domain import NO_COST, Generation, Outcome, Status, TokenUsage
 from functions.chat.generation_log import Append, Event, GenerationLog
-from functions.chat.schemas import Conversation, TurnAnswer
 from functions.chat.schemas import Message as StoredMessage
-from functions.credits import service as credits
-from shared import log, store
+from functions.chat.schemas import TurnAnswer
+from functions.models import service as models
+from functions.models.domain import answer_tokens
+from shared import log, metrics
 from shared.clients import openrouter
-from shared.deployment import FUNCTIONS
 from shared.errors import (
     AppError,
-    Conflict,
-    FieldError,
-    InsufficientCredits,
     InternalError,
-    InvalidRequest,
-    NotFound,
     Unavailable,
     UpstreamBusy,
     UpstreamError,
     UpstreamRejected,
     UpstreamTimeout,
 )
-from shared.ids import new_id
 from shared.openrouter import (
     Cancellation,
     ChatStream,
     Delta,
-    ReasoningDelta,
     StreamCancelled,
-    TextDelta,
     UpstreamFailedMidStream,
     Usage,
     asking,
 )
-from shared.settings import settings
 from shared.trace import current_trace, set_trace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from concurrent.futures import Future
-    from datetime import datetime
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from google.cloud.firestore import WriteBatch
-
+    from functions.chat.ending import Place
     from functions.credits.service import Hold
+    from functions.models.domain import Model
     from shared.clock import Clock
     from shared.openrouter.asking import Attempt
 
-HOLD_TTL = timedelta(minutes=15)
-"""Longer than any request may take. A turn that outlives its hold all the same is charged as a correction."""
-TAIL_MESSAGES = MAX_HISTORY_MESSAGES + 8
-MAX_ANSWER_BYTES = 900_000
-"""What of an answer is kept: a Firestore document takes 1 MiB. The model is stopped there, as by its token limit."""
 _COST_PAUSES_S = (0.7, 1.3)
 _STATUSES_ABOUT_US = {401, 402, 403}
 
 
 @dataclass(frozen=True)
-class _Context:
-    """What of the conversation goes to the model, and where the question is attached."""
+class Request:
+    """What is asked, and whom: the first of the chain, and the others in turn while nothing has been said."""
 
-    history: list[Message]
-    parent_id: str | None
-    first_turn: bool
+    chain: Sequence[Model]
+    messages: Sequence[Mapping[str, Any]]
+    parameters: Mapping[str, Any]
+    max_tokens: int | None = None
+    names_model: bool = False
 
-
-class AlreadyBegun(Exception):
-    """There is a generation with this id: an earlier attempt at the same request began it."""
-
-    def __init__(self, generation_id: str) -> None:
-        super().__init__(generation_id)
-        self.generation_id = generation_id
-
-
-def begin(
-    uid: str,
-    conversation_id: str,
-    question: Question,
-    *,
-    clock: Clock,
-    keep_partial: bool,
-    model: Model | None = None,
-    generation_id: str | None = None,
-    key_budget_id: str | None = None,
-) -> Turn:
-    """Hold the credits and read the conversation, both at once. `model` is the one to ask, when it was chosen already.
-
-    Raises NotFound for a conversation that is not this user's, InvalidRequest for an unknown model or parent,
-    InsufficientCredits, and AlreadyBegun; in each case nothing is held and nothing is written.
-    """
-    model = model or models.get_model(question.model)
-    max_tokens = answer_tokens(model, question.max_tokens)
-    generation = Generation(
-        id=generation_id or new_id("gen"),
-        uid=uid,
-        conversation_id=conversation_id,
-        message_id=new_id("msg"),
-        user_message_id=new_id("msg"),
-        parent_id=question.parent_id,
-        question=question.text,
-        model=model.slug,
-        started_at=clock(),
-    )
-    conversation_read = _pool().submit(repository.find_conversation, uid, conversation_id)
-    tail_read = _pool().submit(repository.recent_messages, uid, conversation_id, TAIL_MESSAGES)
-    hold, refusal = _hold(generation, model, question, key_budget_id)
-    try:
-        conversation = conversation_read.result()
-        if conversation is None:
-            raise NotFound("There is no such conversation.")
-        if refusal is not None:
-            raise refusal
-        context = _context(conversation, tail_read, uid, question)
-    except AppError as error:
-        if hold is not None:
-            _abandon(generation, hold, error, clock())
-        raise
-    assert hold is not None, "without a refusal there is a hold"
-    generation = replace(generation, parent_id=context.parent_id)
-    return Turn(generation, hold, context, question, max_tokens, clock=clock, keep_partial=keep_partial)
-
-
-def most_it_can_cost_micro(model: Model, question: Question) -> int:
-    """What is held for a turn: at least the smallest amount, so every turn has a hold, and an account in debt none."""
-    max_tokens = answer_tokens(model, question.max_tokens)
-    highest = highest_cost_pico_usd(model, question=question.text, max_answer_tokens=max_tokens)
-    return max(credits.credits_for_cost(highest, settings().credit_markup_percent), 1)
-
-
-def _hold(
-    generation: Generation, model: Model, question: Question, key_budget_id: str | None
-) -> tuple[Hold | None, InsufficientCredits | NotFound | None]:
-    amount_micro = most_it_can_cost_micro(model, question)
-
-    def also(batch: WriteBatch) -> None:
-        repository.start_generation(batch, generation)
-        repository.require_conversation(batch, generation.uid, generation.conversation_id, generation.started_at)
-
-    try:
-        hold = credits.hold(
-            generation.uid,
-            generation.id,
-            amount_micro,
-            purpose="chat",
-            ref={
-                "generation_id": generation.id,
-                "conversation_id": generation.conversation_id,
-                **({ending.KEY_BUDGET: key_budget_id} if key_budget_id else {}),
-            },
-            ttl=HOLD_TTL,
-            now=generation.started_at,
-            also=also,
-            undo=lambda batch: repository.forget_generation(batch, generation),
-        )
-    except InsufficientCredits as refusal:
-        refused = credits.find_hold(generation.uid, generation.id)
-        if refused is not None and refused.created_at != generation.started_at:
-            raise AlreadyBegun(generation.id) from refusal
-        return None, refusal
-    except store.StaleWrite:
-        return None, NotFound("There is no such conversation.")
-    except Conflict as error:  # the hold has ended since, or the model's price has changed
-        raise AlreadyBegun(generation.id) from error
-    if hold.created_at != generation.started_at:
-        raise AlreadyBegun(generation.id)
-    return hold, None
-
-
-def _context(
-    conversation: Conversation, tail_read: Future[dict[str, Message]], uid: str, question: Question
-) -> _Context:
-    known = tail_read.result()
-    parent_id = question.parent_id or conversation.tip
-    path, missing = path_to(parent_id, known)
-    while missing is not None and len(path) < MAX_HISTORY_MESSAGES:
-        # A branch older than the tail: its messages are fetched one by one, a rare path.
-        node = repository.find_node(uid, conversation.id, missing)
-        if node is None:
-            if missing == question.parent_id:
-                problem = FieldError("parent_id", "is not a message of this conversation")
-                raise InvalidRequest("Check: parent_id.", fields=[problem])
-            break
-        known[node.id] = node
-        path, missing = path_to(parent_id, known)
-    return _Context(within_budget(path), parent_id, first_turn=conversation.message_count == 0)
-
-
-def _abandon(generation: Generation, hold: Hold, error: AppError, now: datetime) -> None:
-    outcome = Outcome(status=Status.FAILED, ended_at=now, usage=ending.NO_COST, error_code=error.code)
-    ending.end(generation, hold, outcome, keep_partial=False, first_turn=False)
+    def body_for(self, model: Model) -> dict[str, Any]:
+        return {
+            **model.default_parameters,
+            **self.parameters,
+            "model": model.slug,
+            "messages": list(self.messages),
+            "max_tokens": answer_tokens(model, self.max_tokens),
+        }
 
 
 class Turn:
     """A turn that may be iterated once, for batches of events; `close` it in any case."""
 
     def __init__(
-        self,
-        generation: Generation,
-        hold: Hold,
-        context: _Context,
-        question: Question,
-        max_tokens: int,
-        *,
-        clock: Clock,
-        keep_partial: bool,
+        self, generation: Generation, hold: Hold, request: Request, place: Place, *, clock: Clock, keep_partial: bool
     ) -> None:
         self.generation = generation
-        self._hold, self._context, self._question, self._max_tokens = hold, context, question, max_tokens
+        self._hold, self._request, self._place = hold, request, place
         self._clock, self._keep_partial = clock, keep_partial
         self._log = GenerationLog(generation.id, generation.uid)
-        self._text: list[str] = []
-        self._reasoning: list[str] = []
-        self._kept_bytes = 0
-        self._full = self._fenced = self._noted_upstream = False
+        self._answer = Answer()
+        self._fenced = self._noted_upstream = False
         self._status = Status.COMPLETED
         self._cancellation = Cancellation()
         self._trace = current_trace()
+        self._asked = 0
         self._upstream: ChatStream | None = None
         self._attempt: Attempt | None = None
         self._batches = self._produce()
         self.error: AppError | None = None
         self.ended: ending.Ended | None = None
+        self.outcome: Outcome | None = None
+        """Known after the end, unless the end could not be stored."""
 
     def connect(self) -> None:
-        """Ask the model, again when that may help, unless its circuit is open.
+        """Ask the model, again when that may help, then the others of its chain, unless their circuits are open.
 
         Raises UpstreamError before anything was said; the turn has then ended and kept nothing. An attempt that is
-        followed by another gave no id and has no price, so a turn has one cost to settle: that of its last attempt.
+        followed by another gave no answer and has no price, so a turn has one cost to settle: that of its last attempt.
         From here to its end the turn is watched: it says that it lives, and hears when it shall stop.
         """
         self._log.open()
         watch.watch(self.generation.id, self._cancellation.cancel)
         try:
-            self._upstream, self._attempt = asking.ask(
-                self.generation.model,
-                self._stream_chat,
-                cancellation=self._cancellation,
-                insist=self._question.model is None and models.all_for_anyone_fail(),
-            )
+            self._ask()
         except StreamCancelled:
             self._status = Status.STOPPED
         except UpstreamError as error:
@@ -298,17 +141,26 @@ class Turn:
         self.close()
         if self.error is not None:
             raise _reason(self.error)
-        ended = self.ended
-        if ended is None or ended.user_message is None or ended.message is None:
+        ended, conversation_id = self.ended, self.generation.conversation_id
+        if ended is None or ended.message is None or conversation_id is None:
             raise UpstreamError("The model gave no answer.", generation_id=self.generation.id)
         return TurnAnswer(
-            conversation_id=self.generation.conversation_id,
+            conversation_id=conversation_id,
             generation_id=self.generation.id,
             user_message=ended.user_message,
             message=ended.message,
             usage=ended.usage,
             credits=ended.credits,
         )
+
+    def result(self) -> Outcome:
+        """What a turn outside any conversation gave. Raises what the model failed with."""
+        self.close()
+        if self.error is not None:
+            raise _reason(self.error)
+        if self.outcome is None or not (self.outcome.says_something or self.outcome.finish_reason):
+            raise UpstreamError("The model gave no answer.", generation_id=self.generation.id)
+        return self.outcome
 
     @property
     def tokens(self) -> int:
@@ -321,24 +173,42 @@ class Turn:
         """What the model failed with, if it did."""
         return _reason(self.error) if self.error else None
 
-    def _stream_chat(self) -> ChatStream:
+    def _ask(self) -> None:
+        """Ask the next of the chain, and those after it while they fail before they have said anything."""
+        while True:
+            model = self._request.chain[self._asked]
+            self._asked += 1
+            self.generation = replace(self.generation, model=model.slug, markup_percent=model.markup_percent)
+            try:
+                self._upstream, self._attempt = asking.ask(
+                    model.slug,
+                    partial(self._stream_chat, model),
+                    cancellation=self._cancellation,
+                    insist=not self._request.names_model and models.all_for_anyone_fail(),
+                )
+            except UpstreamError as error:
+                if not self._may_ask_another(error):
+                    raise
+            else:
+                return
+
+    def _may_ask_another(self, error: UpstreamError) -> bool:
+        """Whether another model may answer where this one failed. What has a price is never asked for twice."""
+        if self._asked == len(self._request.chain) or not asking.another_model_may_help(error):
+            return False
+        if isinstance(error, UpstreamFailedMidStream) and error.usage is not None and error.usage.cost_pico_usd != 0:
+            return False
+        metrics.count("model_fallbacks_total")
+        log.info("another model is asked", generation_id=self.generation.id, failed=self.generation.model)
+        return True
+
+    def _stream_chat(self, model: Model) -> ChatStream:
         return openrouter().stream_chat(
-            self._upstream_body(),
+            self._request.body_for(model),
             traceparent=self._trace.traceparent,
             user=log.uid_hash(self.generation.uid),
             cancellation=self._cancellation,
         )
-
-    def _upstream_body(self) -> dict[str, Any]:
-        messages = [{"role": message.role, "content": message.text} for message in self._context.history]
-        body = {
-            "model": self.generation.model,
-            "messages": [*messages, {"role": "user", "content": self._question.text}],
-            "max_tokens": self._max_tokens,
-        }
-        if self._question.temperature is not None:
-            body["temperature"] = self._question.temperature
-        return body
 
     def _produce(self) -> Iterator[list[Event]]:
         set_trace(self._trace)
@@ -347,28 +217,24 @@ class Turn:
             self._log.append([start])
             yield [start]
             if self._upstream is not None:
-                yield from self._relay(self._upstream)
+                yield from self._relay()
             yield [self._last_event()]
         finally:
             watch.unwatch(self.generation.id)
 
-    def _relay(self, upstream: ChatStream) -> Iterator[list[Event]]:
+    def _relay(self) -> Iterator[list[Event]]:
         """What the model says, logged before it is delivered; sets how that ended."""
         try:
-            for deltas in upstream:
-                batch = self._events(deltas)
-                appended = self._log.append(batch) if batch else Append.DONE
-                if appended is Append.FENCED:
-                    self._fenced = True
-                    return
-                if batch and self._attempt is not None:
-                    self._attempt.answering()
-                if batch:
-                    yield batch
-                if self._full:
-                    return
-                if appended is Append.STOP_REQUESTED:
-                    self._status = Status.STOPPED
+            while True:
+                try:
+                    yield from self._relay_one()
+                except UpstreamError as error:
+                    if self._answer.says_something or not self._may_ask_another(error):
+                        raise
+                    self._end_attempt(error)
+                    self._noted_upstream = False
+                    self._ask()
+                else:
                     return
         except StreamCancelled:
             self._status = Status.STOPPED
@@ -378,15 +244,36 @@ class Turn:
             log.error("turn broke", cause=error, generation_id=self.generation.id)
             self._status, self.error = Status.FAILED, InternalError()
         finally:
-            upstream.close()
-            self._end_attempt()
+            self._end_attempt(self.error)
 
-    def _end_attempt(self) -> None:
+    def _relay_one(self) -> Iterator[list[Event]]:
+        upstream, attempt = self._upstream, self._attempt
+        assert upstream is not None, "whoever relays has asked"
+        assert attempt is not None, "whoever relays has asked"
+        try:
+            for deltas in upstream:
+                batch = self._events(upstream, deltas)
+                appended = self._log.append(batch) if batch else Append.DONE
+                if appended is Append.FENCED:
+                    self._fenced = True
+                    return
+                if batch:
+                    attempt.answering()
+                    yield batch
+                if self._answer.is_full:
+                    return
+                if appended is Append.STOP_REQUESTED:
+                    self._status = Status.STOPPED
+                    return
+        finally:
+            upstream.close()
+
+    def _end_attempt(self, error: AppError | None) -> None:
         """Tell the circuit breakers how the model did, which is not always how the turn did."""
         if self._attempt is None:
             return
-        if isinstance(self.error, UpstreamError):
-            self._attempt.failed(self.error)
+        if isinstance(error, UpstreamError):
+            self._attempt.failed(error)
         elif self._status is Status.COMPLETED and not self._fenced:
             self._attempt.succeeded()
         else:
@@ -409,30 +296,11 @@ class Turn:
     def _interrupted(self, error: AppError) -> Event:
         return {"type": "end", "status": Status.INTERRUPTED.value, "error": self._error_object(error)}
 
-    def _events(self, deltas: list[Delta]) -> list[Event]:
-        """The deltas of one read as few events: neighbours of one kind are joined."""
-        if not self._noted_upstream and self._upstream and self._upstream.generation_id:
-            self._log.note_upstream(self._upstream.generation_id)
+    def _events(self, upstream: ChatStream, deltas: list[Delta]) -> list[Event]:
+        if not self._noted_upstream and upstream.generation_id:
+            self._log.note_upstream(upstream.generation_id)
             self._noted_upstream = True
-        events: list[Event] = []
-        for delta in deltas:
-            if isinstance(delta, TextDelta):
-                kind, kept = "text", self._text
-            elif isinstance(delta, ReasoningDelta):
-                kind, kept = "reasoning", self._reasoning
-            else:
-                continue
-            text = delta.text if delta.text.isascii() else _storable(delta.text)
-            self._kept_bytes += len(text) if text.isascii() else len(text.encode())
-            if self._kept_bytes > MAX_ANSWER_BYTES:
-                self._full = True
-                break
-            kept.append(text)
-            if events and events[-1]["type"] == kind:
-                events[-1]["text"] += text
-            else:
-                events.append({"type": kind, "text": text})
-        return events
+        return self._answer.take(deltas)
 
     def _start_event(self) -> Event:
         return {
@@ -454,7 +322,7 @@ class Turn:
         if usage is not None and usage.cost_pico_usd is not None:
             return _token_usage(usage, usage.cost_pico_usd)
         if upstream_id is None:
-            return ending.NO_COST
+            return NO_COST
         return ending.learn_usage(upstream_id, _COST_PAUSES_S)
 
     def _upstream_id(self) -> str | None:
@@ -466,19 +334,18 @@ class Turn:
         upstream, error = self._upstream, self.error
         if error is not None:
             self._note_facts(error)
-        outcome = Outcome(
+        self.outcome = Outcome(
             status=self._status,
             ended_at=self._clock(),
-            text="".join(self._text),
-            reasoning="".join(self._reasoning),
-            finish_reason="length" if self._full else upstream.finish_reason if upstream else None,
+            **self._answer.said(),
+            finish_reason="length" if self._answer.is_full else upstream.finish_reason if upstream else None,
             usage=usage,
             upstream_id=self._upstream_id(),
-            model_used=upstream.model if upstream else None,
+            model_used=models.slug_of(upstream.model) if upstream and upstream.model else None,
             error_code=_reason(error).code if error else None,
         )
         self.ended = ending.end(
-            self.generation, self._hold, outcome, keep_partial=self._keep_partial, first_turn=self._context.first_turn
+            self.generation, self._hold, self.outcome, keep_partial=self._keep_partial, place=self._place
         )
         event = self.ended.event
         if error is not None:
@@ -507,7 +374,7 @@ class RetoldTurn(Turn):
     Its events are fewer than the first time: each kind of text comes in one piece.
     """
 
-    def __init__(self, generation: Generation, user_message: StoredMessage, message: StoredMessage) -> None:
+    def __init__(self, generation: Generation, user_message: StoredMessage | None, message: StoredMessage) -> None:
         assert message.credits is not None, "every stored answer says what it cost"
         self.generation = generation
         self.error = _retold_failure(generation) if generation.status is Status.FAILED else None
@@ -522,13 +389,28 @@ class RetoldTurn(Turn):
         self.ended = ending.Ended(
             generation.status, end, message.usage, message.credits, user_message=user_message, message=message
         )
-        texts: list[Event] = [{"type": part.type, "text": part.text} for part in message.parts if part.text]
-        self._batches = iter([[self._start_event()], *([text] for text in texts), [end]])
+        said = [[event] for event in _retold_events(message)]
+        self._batches = iter([[self._start_event()], *said, [end]])
 
     @property
     def tokens(self) -> int:
         """The first attempt took them."""
         return 0
+
+
+def _retold_events(message: StoredMessage) -> Iterator[Event]:
+    index = 0
+    citations = []
+    for part in message.parts:
+        if part.type in ("text", "reasoning") and part.text:
+            yield {"type": part.type, "text": part.text}
+        elif part.type == "tool_call":
+            yield {"type": "tool_call", "index": index, "id": part.id, "name": part.name, "arguments": part.arguments}
+            index += 1
+        elif part.type == "citation":
+            citations.append(part.model_dump(exclude={"type"}))
+    if citations:
+        yield {"type": "citations", "items": citations}
 
 
 def _retold_failure(generation: Generation) -> UpstreamError:
@@ -543,11 +425,6 @@ def _reason(error: AppError) -> AppError:
     return error.reason if isinstance(error, UpstreamFailedMidStream) else error
 
 
-def _storable(text: str) -> str:
-    """The text without halves of surrogate pairs, which models do send and no encoding can hold."""
-    return text.encode(errors="replace").decode()
-
-
 def _token_usage(usage: Usage, cost_pico_usd: int) -> TokenUsage:
     return TokenUsage(
         prompt_tokens=usage.prompt_tokens,
@@ -556,9 +433,3 @@ def _token_usage(usage: Usage, cost_pico_usd: int) -> TokenUsage:
         cached_tokens=usage.cached_tokens,
         cost_pico_usd=cost_pico_usd,
     )
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    """Threads for the two reads beside each hold; made on first use, after the server has forked."""
-    return ThreadPoolExecutor(max_workers=2 * FUNCTIONS["chat"].options.concurrency, thread_name_prefix="chat-read")

@@ -20,10 +20,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from google.cloud import firestore
-from google.cloud.firestore_v1.base_query import FieldFilter
-from google.cloud.firestore_v1.field_path import FieldPath
-
 from functions.credits.domain import (
     AMOUNT_NAMES,
     NEVER_MS,
@@ -46,11 +42,10 @@ from shared.store import READING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from google.cloud.firestore import CollectionReference, DocumentReference, WriteBatch
+    from google.cloud.firestore import CollectionReference
     from google.cloud.firestore_v1.base_document import DocumentSnapshot
-    from google.cloud.firestore_v1.types import WriteResult
 
-    Snapshot = DocumentSnapshot[Any]
+    Snapshot = DocumentSnapshot[Any] | store.Snapshot
 
 RECORDING_SKEW = timedelta(minutes=1)
 """How far `recorded_at` may be from the commit time: a commit's own deadline is shorter. Should it ever be farther, the
@@ -88,8 +83,20 @@ class AfterWrite:
     next_expiry_ms: int
 
 
-def account_ref(uid: str) -> DocumentReference:
-    return firestore_client().collection("credit_accounts").document(uid)
+def _account(uid: str) -> store.Reference:
+    return store.document("credit_accounts", uid)
+
+
+def _grant(uid: str, grant_id: str) -> store.Reference:
+    return store.document("credit_accounts", uid, "grants", grant_id)
+
+
+def _hold(uid: str, hold_id: str) -> store.Reference:
+    return store.document("credit_accounts", uid, "holds", hold_id)
+
+
+def _entry(uid: str, entry_id: str) -> store.Reference:
+    return store.document("credit_accounts", uid, "entries", entry_id)
 
 
 def _grants(uid: str) -> CollectionReference:
@@ -104,113 +111,107 @@ def _entries(uid: str) -> CollectionReference:
     return firestore_client().collection("credit_accounts", uid, "entries")
 
 
-def _checkpoint(uid: str) -> DocumentReference:
-    return firestore_client().document("credit_accounts", uid, "checkpoints", "latest")
+def _checkpoint(uid: str) -> store.Reference:
+    return store.document("credit_accounts", uid, "checkpoints", "latest")
 
 
 # --- writes: each adds to the caller's batch -------------------------------------------------------------------------
 
 
-def add_hold(batch: WriteBatch, hold: Hold, entry: Entry) -> None:
+def add_hold(batch: store.Batch, hold: Hold, entry: Entry) -> None:
     """Must come first in its batch: `after_hold` reads the first write's result."""
-    asked = {"next_expiry_ms": firestore.Minimum(NEVER_MS)}
-    batch.update(account_ref(hold.uid), _increments(entry.amounts) | asked | {"updated_at": entry.at})
-    batch.create(_holds(hold.uid).document(hold.id), _hold_document(hold))
+    asked = {"next_expiry_ms": store.Minimum(NEVER_MS)}
+    batch.update(_account(hold.uid), _increments(entry.amounts) | asked | {"updated_at": entry.at})
+    batch.create(_hold(hold.uid, hold.id), _hold_document(hold))
     _add_entry(batch, hold.uid, entry)
 
 
-def after_hold(result: WriteResult) -> AfterWrite:
+def after_hold(result: store.WriteResult) -> AfterWrite:
     """Transform results come in the order of the field names: available_micro, held_micro, next_expiry_ms."""
     available, _held, next_expiry = result.transform_results
-    return AfterWrite(available.integer_value, next_expiry.integer_value)
+    return AfterWrite(available, next_expiry)
 
 
-def add_end(batch: WriteBatch, ended: Hold, entry: Entry) -> None:
-    batch.update(account_ref(ended.uid), _increments(entry.amounts) | {"updated_at": entry.at})
+def add_end(batch: store.Batch, ended: Hold, entry: Entry) -> None:
+    batch.update(_account(ended.uid), _increments(entry.amounts) | {"updated_at": entry.at})
     outcome = {"state": ended.state, "ended_at": ended.ended_at, "cost_micro": ended.cost_micro}
-    batch.update(_holds(ended.uid).document(ended.id), outcome)
+    batch.update(_hold(ended.uid, ended.id), outcome)
     _add_entry(batch, ended.uid, entry)
 
 
-def add_charge(batch: WriteBatch, uid: str, entry: Entry) -> None:
-    batch.update(account_ref(uid), _increments(entry.amounts) | {"updated_at": entry.at})
+def add_charge(batch: store.Batch, uid: str, entry: Entry) -> None:
+    batch.update(_account(uid), _increments(entry.amounts) | {"updated_at": entry.at})
     _add_entry(batch, uid, entry)
 
 
-def add_grant(batch: WriteBatch, uid: str, grant: Grant, entry: Entry) -> None:
+def add_grant(batch: store.Batch, uid: str, grant: Grant, entry: Entry) -> None:
     """Makes the account when it is not there. `Minimum` also keeps the soonest expiry right under concurrency."""
     expiry = NEVER_MS if grant.expires_at is None else unix_ms(grant.expires_at)
-    sums = {name: firestore.Increment(getattr(entry.amounts, name)) for name in AMOUNT_NAMES}
-    account = sums | {"next_expiry_ms": firestore.Minimum(expiry), "updated_at": entry.at}
-    batch.set(account_ref(uid), account, merge=True)
-    batch.create(_grants(uid).document(grant.id), _grant_document(grant))
+    sums = {name: store.Increment(getattr(entry.amounts, name)) for name in AMOUNT_NAMES}
+    account = sums | {"next_expiry_ms": store.Minimum(expiry), "updated_at": entry.at}
+    batch.set(_account(uid), account, merge=True)
+    batch.create(_grant(uid, grant.id), _grant_document(grant))
     _add_entry(batch, uid, entry)
 
 
 def add_lapses(
-    batch: WriteBatch, reading: Reading, entries: Iterable[Entry], *, next_expiry_ms: int, now: datetime
+    batch: store.Batch, reading: Reading, entries: Iterable[Entry], *, next_expiry_ms: int, now: datetime
 ) -> None:
     """Compare and set: the batch is refused with StaleWrite when the account changed after `reading`."""
     uid = reading.account.uid
     lapsed = sum((entry.amounts for entry in entries), Amounts())
     changes = _increments(lapsed) | {"next_expiry_ms": next_expiry_ms, "updated_at": now}
-    unchanged = firestore_client().write_option(last_update_time=reading.as_of)
-    batch.update(account_ref(uid), changes, option=unchanged)
+    unchanged = store.LastUpdateOption(reading.as_of)
+    batch.update(_account(uid), changes, option=unchanged)
     for entry in entries:
-        part = {"expired_micro": firestore.Increment(entry.amounts.expired_micro)}
-        batch.update(_grants(uid).document(entry.grant_id), part)
+        part = {"expired_micro": store.Increment(entry.amounts.expired_micro)}
+        assert entry.grant_id is not None, "what lapses is a grant"
+        batch.update(_grant(uid, entry.grant_id), part)
         _add_entry(batch, uid, entry)
 
 
-def add_checkpoint(batch: WriteBatch, reading: Reading) -> None:
+def add_checkpoint(batch: store.Batch, reading: Reading) -> None:
     """A reading is what the entries up to its time say, whoever reads it when, so writers need no order among them."""
     batch.set(_checkpoint(reading.account.uid), _checkpoint_document(reading.ledger, reading.as_of))
 
 
-def _add_entry(batch: WriteBatch, uid: str, entry: Entry) -> None:
-    batch.create(_entries(uid).document(entry.id), _entry_document(entry))
+def _add_entry(batch: store.Batch, uid: str, entry: Entry) -> None:
+    batch.create(_entry(uid, entry.id), _entry_document(entry))
 
 
 def _increments(amounts: Amounts) -> dict[str, Any]:
-    return {name: firestore.Increment(delta) for name in AMOUNT_NAMES if (delta := getattr(amounts, name))}
+    return {name: store.Increment(delta) for name in AMOUNT_NAMES if (delta := getattr(amounts, name))}
 
 
 # --- reads -----------------------------------------------------------------------------------------------------------
 
 
 def find_account(uid: str) -> Account | None:
-    with store.translated_errors():
-        snapshot = account_ref(uid).get(**READING)
-    return _account_of(snapshot) if snapshot.exists else None
+    snapshot = store.read(_account(uid))
+    return _account_of(snapshot) if snapshot else None
 
 
 def find_hold(uid: str, hold_id: str) -> Hold | None:
-    with store.translated_errors():
-        snapshot = _holds(uid).document(hold_id).get(**READING)
-    return _hold_of(snapshot) if snapshot.exists else None
+    snapshot = store.read(_hold(uid, hold_id))
+    return _hold_of(snapshot) if snapshot else None
 
 
 def find_grant(uid: str, grant_id: str) -> Grant | None:
-    with store.translated_errors():
-        snapshot = _grants(uid).document(grant_id).get(**READING)
-    return _grant_of(snapshot) if snapshot.exists else None
+    snapshot = store.read(_grant(uid, grant_id))
+    return _grant_of(snapshot) if snapshot else None
 
 
 def find_entry(uid: str, entry_id: str) -> Entry | None:
-    with store.translated_errors():
-        snapshot = _entries(uid).document(entry_id).get(**READING)
-    return _entry_of(snapshot) if snapshot.exists else None
+    snapshot = store.read(_entry(uid, entry_id))
+    return _entry_of(snapshot) if snapshot else None
 
 
 def find_grants(uid: str, grant_ids: Iterable[str]) -> list[Grant]:
     """Those of the grants that exist, in one round trip, in no particular order."""
-    references = [_grants(uid).document(grant_id) for grant_id in grant_ids]
+    references = [_grant(uid, grant_id) for grant_id in grant_ids]
     if not references:
         return []
-    with store.translated_errors():
-        return [
-            _grant_of(snapshot) for snapshot in firestore_client().get_all(references, **READING) if snapshot.exists
-        ]
+    return [_grant_of(snapshot) for snapshot in store.start_reading(references).result() if snapshot]
 
 
 def list_grants(uid: str) -> list[Grant]:
@@ -228,8 +229,8 @@ def list_expired_holds(now: datetime, limit: int) -> list[Hold]:
     query = (
         firestore_client()
         .collection_group("holds")
-        .where(filter=FieldFilter("state", "==", "open"))
-        .where(filter=FieldFilter("expires_at", "<=", now))
+        .where(filter=store.field_filter("state", "==", "open"))
+        .where(filter=store.field_filter("expires_at", "<=", now))
         .order_by("expires_at")
         .limit(limit)
     )
@@ -242,13 +243,13 @@ def list_expiring_accounts(before: datetime, limit: int, after: Account | None =
     query = (
         firestore_client()
         .collection("credit_accounts")
-        .where(filter=FieldFilter("next_expiry_ms", "<=", unix_ms(before)))
+        .where(filter=store.field_filter("next_expiry_ms", "<=", unix_ms(before)))
         .order_by("next_expiry_ms")
-        .order_by(FieldPath.document_id())
+        .order_by("__name__")
         .limit(limit)
     )
     if after is not None:
-        query = query.start_after([after.next_expiry_ms, account_ref(after.uid)])
+        query = query.start_after([after.next_expiry_ms, after.uid])
     with store.translated_errors():
         return [_account_of(snapshot) for snapshot in query.stream(**READING)]
 
@@ -286,9 +287,8 @@ def find_history(uid: str) -> History | None:
 
 
 def has_changed(uid: str, as_of: datetime) -> bool:
-    with store.translated_errors():
-        snapshot = account_ref(uid).get(field_paths=["updated_at"], **READING)
-    return bool(snapshot.update_time != as_of)
+    snapshot = store.read(_account(uid), fields=["updated_at"])
+    return snapshot is None or snapshot.update_time != as_of
 
 
 @dataclass
@@ -331,13 +331,10 @@ class _Replaying:
 
 def _start_of_reading(uid: str) -> tuple[Account | None, datetime | None, _Replaying]:
     """The account, the moment of its last change, and the replay as far as the checkpoint has it."""
-    with store.translated_errors():
-        snapshots = firestore_client().get_all([account_ref(uid), _checkpoint(uid)], **READING)
-        found = {snapshot.reference.path: snapshot for snapshot in snapshots}
-    account, checkpoint = found[account_ref(uid).path], found[_checkpoint(uid).path]
-    if not account.exists:
+    account, checkpoint = store.start_reading([_account(uid), _checkpoint(uid)]).result()
+    if account is None:
         return None, None, _Replaying(uid)
-    document = _fields(checkpoint)
+    document = checkpoint.fields if checkpoint else {}
     usable = document.get("version") == _CHECKPOINT_VERSION and document["as_of"] <= account.update_time
     replaying = _Replaying(uid, document["as_of"], Ledger.from_json(document["ledger"])) if usable else _Replaying(uid)
     return _account_of(account), account.update_time, replaying
@@ -356,7 +353,7 @@ def _pages(uid: str, since: datetime | None) -> Iterator[tuple[list[Any], bool]]
     """The entries committed after `since`, and some before it, in pages; with each whether more follow."""
     query: Any = _entries(uid)
     if since is not None:
-        query = query.where(filter=FieldFilter("recorded_at", ">=", since - RECORDING_SKEW))
+        query = query.where(filter=store.field_filter("recorded_at", ">=", since - RECORDING_SKEW))
     cursor: str | None = None
     while True:
         snapshots, cursor = page(query, "recorded_at", newest_first=False, limit=ENTRIES_PER_PAGE, cursor=cursor)
@@ -436,7 +433,7 @@ def _entry_document(entry: Entry) -> dict[str, Any]:
     deltas = {_delta(name): value for name in AMOUNT_NAMES if (value := getattr(entry.amounts, name))}
     names = {name: value for name in ("hold_id", "grant_id") if (value := getattr(entry, name))}
     terms = {"terms": _terms_document(entry.terms)} if entry.terms else {}
-    times = {"at": entry.at, "recorded_at": firestore.SERVER_TIMESTAMP}
+    times = {"at": entry.at, "recorded_at": store.SERVER_TIMESTAMP}
     return {"kind": entry.kind, "ref": dict(entry.ref)} | deltas | names | terms | times
 
 

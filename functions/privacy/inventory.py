@@ -8,6 +8,8 @@ from functions.activity.holdings import HOLDINGS as ACTIVITY
 from functions.analytics.holdings import HOLDINGS as ANALYTICS
 from functions.chat.holdings import HOLDINGS as CHAT
 from functions.credits.holdings import HOLDINGS as CREDITS
+from functions.models.holdings import HOLDINGS as MODELS
+from functions.openai_api.holdings import HOLDINGS as OPENAI_API
 from functions.users.holdings import HOLDINGS as USERS
 from shared.holdings import CacheKeys, Documents, Erasure, Files, Holding, NothingPersonal
 
@@ -37,6 +39,8 @@ _PRIVACY: tuple[Holding, ...] = (
 HOLDINGS: tuple[Holding, ...] = (
     *ACCESS,
     *CHAT,
+    *MODELS,
+    *OPENAI_API,
     *CREDITS,
     *ANALYTICS,
     *ACTIVITY,

@@ -1,7 +1,6 @@
 """Pictures of people: put by them with a signed link, checked here, and shown by signed links.
 
-uploads/{uid}/{upload_id}    what somebody put, unchecked; the bucket deletes what is a day old
-avatars/{uid}/{upload_id}    the same content once it was found to be an image
+avatars/{uid}/{upload_id}    what somebody put (`shared.uploads`), once it was found to be an image
 """
 
 from __future__ import annotations
@@ -10,10 +9,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from functions.users import repository, service
-from functions.users.domain import MAGIC_BYTES, MAX_AVATAR_BYTES, Avatar, User, image_type
-from shared import log, storage, store
+from functions.users.domain import MAX_AVATAR_BYTES, Avatar, User
+from shared import log, storage, store, uploads
 from shared.errors import FieldError, InvalidRequest, NotFound, Unavailable
-from shared.identity.recent import Recent
+from shared.file_types import MAGIC_BYTES, file_type
+from shared.uploads import Links
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,12 +24,10 @@ if TYPE_CHECKING:
     from functions.users.repository import Read
     from shared.storage import SignedUpload, StoredFile
 
-UPLOAD_LIFETIME = timedelta(minutes=10)
-LINK_LIFETIME = timedelta(hours=1)
-_LINKS_KEPT = 5_000
-
-# Signing asks IAM over the network; a link that was made lately is good for the other half of its life.
-_links: Recent[str] = Recent(size=_LINKS_KEPT, keep=LINK_LIFETIME / 2)
+UPLOAD_LIFETIME = uploads.LIFETIME
+_TYPES = frozenset({"image/png", "image/jpeg", "image/webp"})
+"""Other uploads lie in the same place, and their ids must not make avatars of them."""
+_links = Links(lifetime=timedelta(hours=1), size=5_000)
 
 
 def begin(uid: str, upload_id: str, *, content_type: str, size_bytes: int, now: datetime) -> SignedUpload:
@@ -41,9 +39,7 @@ def begin(uid: str, upload_id: str, *, content_type: str, size_bytes: int, now: 
     batch = store.new_batch()
     repository.add_open_upload(batch, uid, upload_id, until=now + UPLOAD_LIFETIME)
     _commit(batch)
-    return storage.sign_upload(
-        _upload_name(uid, upload_id), content_type=content_type, size_bytes=size_bytes, lifetime=UPLOAD_LIFETIME
-    )
+    return uploads.sign(uid, upload_id, content_type=content_type, size_bytes=size_bytes, lifetime=UPLOAD_LIFETIME)
 
 
 def complete(uid: str, upload_id: str, *, now: datetime) -> User:
@@ -54,15 +50,15 @@ def complete(uid: str, upload_id: str, *, now: datetime) -> User:
     user = service.get_user(uid)
     if user.avatar is not None and user.avatar.id == upload_id:
         return user
-    file = storage.find(_upload_name(uid, upload_id))
+    try:
+        file = uploads.take(uid, upload_id, _avatar_name(uid, upload_id), flaw=_flaw)
+    except uploads.Unfit as unfit:
+        raise InvalidRequest("Check: upload_id.", fields=[FieldError("upload_id", str(unfit))]) from unfit
     if file is None:
         raise NotFound("Nothing was uploaded under this id.")
-    _check(file)
-    # A copy of what was checked: the link to the upload may still be used to put something else there.
-    storage.copy(file, _avatar_name(uid, upload_id))
     avatar = Avatar(id=upload_id, content_type=file.content_type, size_bytes=file.size_bytes)
     changed = _replace(uid, avatar, now)
-    storage.delete(file.name)
+    uploads.discard(uid, upload_id)
     if changed.open_upload_id == upload_id:
         batch = store.new_batch()
         repository.close_upload(batch, uid)
@@ -79,18 +75,12 @@ def link(user: User, now: datetime) -> str | None:
     """Where the avatar can be seen, for half an hour at least; None without one, or when no link can be made."""
     if user.avatar is None:
         return None
-    name = _avatar_name(user.uid, user.avatar.id)
-    known = _links.get(name, now)
-    if known is not None:
-        return known
     try:
-        made = storage.sign_download(name, lifetime=LINK_LIFETIME)
+        return _links.to(_avatar_name(user.uid, user.avatar.id), now)
     except Unavailable as error:
         # A profile without its picture is better than none.
         log.warning("no link to an avatar", reason=repr(error.__cause__))
         return None
-    _links.put(name, made, now)
-    return made
 
 
 def _replace(uid: str, avatar: Avatar | None, now: datetime) -> User:
@@ -114,20 +104,13 @@ def _commit(batch: WriteBatch) -> None:
         raise NotFound("There is no such user.") from error
 
 
-def _check(file: StoredFile) -> None:
-    """By its first bytes, for a type is only what the uploader says. Of the wrong ones nothing is kept."""
-    problem = None
+def _flaw(file: StoredFile) -> str | None:
+    """By its first bytes, for a type is only what the uploader says."""
     if file.size_bytes > MAX_AVATAR_BYTES:
-        problem = f"is larger than {MAX_AVATAR_BYTES} bytes"
-    elif image_type(storage.read_start(file, MAGIC_BYTES)) != file.content_type:
-        problem = f"is not the {file.content_type} that it was said to be"
-    if problem is not None:
-        storage.delete(file.name)
-        raise InvalidRequest("Check: upload_id.", fields=[FieldError("upload_id", problem)])
-
-
-def _upload_name(uid: str, upload_id: str) -> str:
-    return f"uploads/{uid}/{upload_id}"
+        return f"is larger than {MAX_AVATAR_BYTES} bytes"
+    if file.content_type not in _TYPES or file_type(storage.read_start(file, MAGIC_BYTES)) != file.content_type:
+        return f"is not the {file.content_type} that it was said to be"
+    return None
 
 
 def _avatar_name(uid: str, upload_id: str) -> str:

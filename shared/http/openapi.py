@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic.json_schema import models_json_schema
 
+from shared.http.dialects import OpenAI, Problem
 from shared.http.routes import Empty, Route, Routes, Who
 from shared.identity.permissions import KEY_SCOPES, Permission
 
@@ -36,6 +37,24 @@ _PROBLEM_SCHEMA = {
         },
     },
 }
+_OPENAI_ERROR_SCHEMA = {
+    "type": "object",
+    "description": "An error in the envelope of OpenAI's API.",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string", "description": "For a person."},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"], "description": "The field that is wrong."},
+                "code": {"type": ["string", "null"], "description": "Stable; decide by it."},
+            },
+        }
+    },
+}
+_OPENAI_PATHS = "/v1/"
 
 _SECURITY_SCHEMES = {
     "firebase": {"type": "http", "scheme": "bearer", "description": "A Firebase ID token."},
@@ -69,7 +88,7 @@ def describe(all_routes: Iterable[Routes]) -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "paths": paths,
         "components": {
-            "schemas": {**schemas, "Problem": _PROBLEM_SCHEMA},
+            "schemas": {**schemas, "Problem": _PROBLEM_SCHEMA, "OpenAIError": _OPENAI_ERROR_SCHEMA},
             "securitySchemes": _SECURITY_SCHEMES,
         },
     }
@@ -102,7 +121,7 @@ def _operation(capability: str, route: Route, schemas: dict[str, Any], reference
             *_query_parameters(route, schemas, references),
             *([_IDEMPOTENCY_KEY] if route.changes_state and isinstance(route.who, Permission) else []),
         ],
-        "responses": {str(route.status): _success(route, references), "default": _problem()},
+        "responses": {str(route.status): _success(route, references), "default": _problem(route)},
         "security": _security(route.who),
     }
     if isinstance(route.who, Permission):
@@ -147,9 +166,13 @@ def _success(route: Route, references: dict[Any, Any]) -> dict[str, Any]:
     return {"description": "Done.", "content": content} if content else {"description": "Done."}
 
 
-def _problem() -> dict[str, Any]:
-    schema = {"$ref": _REF.format(model="Problem")}
-    return {"description": "What went wrong.", "content": {"application/problem+json": {"schema": schema}}}
+def _problem(route: Route) -> dict[str, Any]:
+    """Errors as the route's dialect tells them: below `/v1` as OpenAI's API does."""
+    model, content_type = "Problem", Problem.error_content_type
+    if route.path.startswith(_OPENAI_PATHS):
+        model, content_type = "OpenAIError", OpenAI.error_content_type
+    schema = {"$ref": _REF.format(model=model)}
+    return {"description": "What went wrong.", "content": {content_type: {"schema": schema}}}
 
 
 def as_html(document: dict[str, Any]) -> str:

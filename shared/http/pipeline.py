@@ -28,7 +28,19 @@ from shared.errors import (
     Unavailable,
 )
 from shared.http.dialects import Problem
-from shared.http.routes import DEFAULT_MAX_BODY_BYTES, Answer, Call, Empty, Page, Reply, Route, Routes, Stream, Who
+from shared.http.routes import (
+    DEFAULT_MAX_BODY_BYTES,
+    Answer,
+    Call,
+    Empty,
+    FileBody,
+    Page,
+    Reply,
+    Route,
+    Routes,
+    Stream,
+    Who,
+)
 from shared.identity.authentication import Presented, authenticate, check_app
 from shared.identity.origins import is_ours
 from shared.limits.admission import Admission, admit
@@ -153,7 +165,7 @@ class _Exchange:
             limit_class=route.limit, weight=route.weight, caller=self._caller, address=self._address
         )
         raw = self._read(route)
-        body = _validated(route.body, raw) if route.body else Empty()
+        body = _body(route.body, raw)
         query = _validated(route.query, json.dumps(self._request.args.to_dict()).encode(), lax=True)
         recorded = self._begin(route, body, raw)
         if recorded is not None:
@@ -218,7 +230,7 @@ class _Exchange:
     def _read(self, route: Route) -> bytes:
         limit = route.max_body_bytes
         if (self._request.content_length or 0) > limit:
-            raise _too_large(limit)
+            raise _too_large(route)
         if route.body is None:
             return b""
         try:
@@ -228,7 +240,7 @@ class _Exchange:
             log.info("a body could not be read", reason=repr(error), route=route.path)
             raise InvalidRequest("The body ended too early or is framed wrongly; send it again.") from error
         if len(raw) > limit:
-            raise _too_large(limit)
+            raise _too_large(route)
         self._has_read_all = True
         return self._dialect.unwrap(raw)
 
@@ -306,16 +318,20 @@ class _Exchange:
             # The framework reads the rest of a request into memory before it answers, unless the answer is a stream.
             response.response = iter([response.get_data()])
             response.headers.pop("Content-Length", None)
-        return self._with_headers(response)
+        return self._with_headers(response, error)
 
-    def _with_headers(self, response: Response) -> Response:
+    def _with_headers(self, response: Response, error: AppError | None = None) -> Response:
         response.headers.setdefault("Cache-Control", _NO_STORE)
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["X-Request-Id"] = self._trace.trace_id
         for name, value in (self._admission.headers if self._admission else {}).items():
             response.headers.setdefault(name, value)
+        response.headers.update(self._dialect.headers(response.headers, error, self._elapsed_ms()))
         self._allow_origin(response)
         return response
+
+    def _elapsed_ms(self) -> float:
+        return round((time.monotonic() - self._started) * 1000, 1)
 
     def _stream_ended(self, answer: Stream, said: bytes | None) -> None:
         set_trace(self._trace)
@@ -345,7 +361,7 @@ class _Exchange:
             status=status,
             code=error.code if error else None,
             why=error.details if error else None,
-            ms=round((time.monotonic() - self._started) * 1000, 1),
+            ms=self._elapsed_ms(),
             proof=self._caller.proof if self._caller else None,
             uid_hash=log.uid_hash(self._caller.uid) if self._caller else None,
         )
@@ -360,10 +376,10 @@ class _Exchange:
         if origin is None or not is_ours(origin):
             return
         response.headers["Access-Control-Allow-Origin"] = origin
-        response.headers["Access-Control-Expose-Headers"] = _EXPOSED_HEADERS
+        response.headers["Access-Control-Expose-Headers"] = _EXPOSED_HEADERS + self._dialect.exposed_headers
         if self._request.method == "OPTIONS":
             response.headers["Access-Control-Allow-Methods"] = "GET, POST, PATCH, PUT, DELETE"
-            response.headers["Access-Control-Allow-Headers"] = _ALLOWED_HEADERS
+            response.headers["Access-Control-Allow-Headers"] = _ALLOWED_HEADERS + self._dialect.allowed_headers
             response.headers["Access-Control-Max-Age"] = "3600"
 
 
@@ -372,8 +388,15 @@ def _each(values: list[str]) -> tuple[str, ...]:
     return tuple(part.strip() for value in values for part in value.split(","))
 
 
-def _too_large(limit: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"The body is larger than {limit // 1024} KiB; send less.", max_bytes=limit)
+def _too_large(route: Route) -> PayloadTooLarge:
+    limit = route.max_body_bytes
+    return PayloadTooLarge(f"The body is larger than {limit // 1024} KiB; {route.too_large}.", max_bytes=limit)
+
+
+def _body(model: type[BaseModel] | None, raw: bytes) -> BaseModel:
+    if model is None:
+        return Empty()
+    return FileBody(content=raw) if model is FileBody else _validated(model, raw)
 
 
 def _validated(model: type[BaseModel], raw: bytes, *, lax: bool = False) -> BaseModel:
@@ -382,13 +405,16 @@ def _validated(model: type[BaseModel], raw: bytes, *, lax: bool = False) -> Base
         # Pydantic's own parser takes NaN and Infinity, which JSON does not know.
         from_json(raw, allow_inf_nan=False)
     except ValueError as error:
-        problem = FieldError("body", f"is not valid JSON: {error}")
+        problem = FieldError("body", f"is not valid JSON: {error}", "json_invalid")
         raise InvalidRequest(f"The body is not valid JSON: {error}.", fields=[problem]) from error
     try:
         return model.model_validate_json(raw, strict=not lax)
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False, include_input=False)[:_MAX_FIELD_ERRORS]
-        problems = [FieldError(_field_path(item["loc"]), item["msg"].removeprefix("Value error, ")) for item in found]
+        problems = [
+            FieldError(_field_path(item["loc"]), item["msg"].removeprefix("Value error, "), item["type"])
+            for item in found
+        ]
         names = ", ".join(problem.field for problem in problems)
         raise InvalidRequest(f"Check: {names}.", fields=problems) from error
 

@@ -12,7 +12,7 @@ from enum import Enum
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from shared.errors import AppError, MethodNotAllowed, NotFound
 from shared.identity.permissions import Permission
@@ -39,6 +39,20 @@ class Who(Enum):
 
 class Empty(BaseModel):
     """No body or no query."""
+
+
+def _say_any_json(schema: dict[str, Any]) -> None:
+    """What a client sends is the file, not the model around it."""
+    schema.clear()
+    schema.update(title="FileBody", description="A JSON file.", anyOf=[{"type": "object"}, {"type": "array"}])
+
+
+class FileBody(BaseModel):
+    """A body that is a file of foreign make: the handler reads it itself, and the pipeline only bounds its size."""
+
+    model_config = ConfigDict(json_schema_extra=_say_any_json)
+
+    content: bytes
 
 
 @dataclass(frozen=True)
@@ -117,6 +131,8 @@ class Route:
     answer: type[BaseModel] | None
     status: int
     max_body_bytes: int
+    too_large: str
+    """What to do about a body that is larger."""
     streams: str | None
     """What a streamed answer looks like, for the API document; None when the route never streams."""
     pattern: re.Pattern[str]
@@ -176,6 +192,7 @@ class Routes:
         answer: type[BaseModel] | None = None,
         status: int = 200,
         max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
+        too_large: str = "send less",
         streams: str | None = None,
         limit: LimitClass | None = None,
         weight: int = 1,
@@ -197,6 +214,7 @@ class Routes:
                     answer=answer,
                     status=status,
                     max_body_bytes=max_body_bytes,
+                    too_large=too_large,
                     streams=streams,
                     pattern=_pattern(path),
                     limit=limit or (LimitClass.READ if method == "GET" else LimitClass.WRITE),

@@ -13,7 +13,6 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from shared import events, log, store
-from shared.clients import firestore_client
 from shared.errors import AccountSuspended, Unauthenticated, Unavailable
 from shared.identity import documents
 from shared.identity.events import UserRegistered
@@ -23,8 +22,6 @@ from shared.texts import shown_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from google.cloud.firestore import DocumentReference, WriteBatch
 
     from shared.identity.tokens import Person
 
@@ -87,7 +84,7 @@ def get_or_open(person: Person, *, now: datetime, fresh: bool = False) -> Standi
     return _known(person.uid, now, fresh=fresh) or _read(person.uid, now) or _open(person, now)
 
 
-def end_sign_ins(batch: WriteBatch, uid: str, at: datetime) -> None:
+def end_sign_ins(batch: store.Batch, uid: str, at: datetime) -> None:
     """Add to the batch that whatever was proved before this moment holds no longer. `forget` the account afterwards."""
     batch.update(_account(uid), {"valid_since": at, "updated_at": at})
 
@@ -131,7 +128,7 @@ def _read(uid: str, now: datetime) -> Standing | None:
 
 
 def _open(person: Person, now: datetime) -> Standing:
-    if documents.find(firestore_client().collection("erased_accounts").document(tombstone_id(person.uid))) is not None:
+    if documents.find(store.document("erased_accounts", tombstone_id(person.uid))) is not None:
         raise _deleted()
     batch = store.new_batch()
     batch.create(_account(person.uid), _new_account(person, now))
@@ -178,8 +175,8 @@ def _standing_of(document: Mapping[str, Any], uid: str) -> Standing:
         raise Unavailable("This account cannot be checked right now; try again.", retry_after_s=30) from error
 
 
-def _account(uid: str) -> DocumentReference:
-    return firestore_client().collection("users").document(uid)
+def _account(uid: str) -> store.Reference:
+    return store.document("users", uid)
 
 
 def _deleted() -> Unauthenticated:

@@ -9,13 +9,11 @@ within that time. Unknown keys are not remembered, write nothing and count again
 
 from __future__ import annotations
 
-import re
-import zlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from shared.clients import firestore_client
+from shared import store
 from shared.errors import Unauthenticated
 from shared.identity import documents, last_use, secret_text
 from shared.identity.caller import KeyGrant
@@ -26,16 +24,9 @@ from shared.limits import admission
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from google.cloud.firestore import DocumentReference
-
-PREFIX = "cp_live_"
+FORM = secret_text.CheckedForm(prefix="cp_live_", secret_chars=32)
 HINT_CHARS = 4
 KEY_KEPT = timedelta(seconds=30)
-_SECRET_CHARS = 32
-_CHECKSUM_CHARS = 6
-_FORM = re.compile(
-    f"{PREFIX}({secret_text.CHARACTER}{{{_SECRET_CHARS}}})({secret_text.CHARACTER}{{{_CHECKSUM_CHARS}}})"
-)
 
 
 @dataclass(frozen=True)
@@ -72,19 +63,15 @@ _recent: Recent[ApiKey] = Recent(size=10_000, keep=KEY_KEPT)
 
 def new_key(seed: str | None = None) -> str:
     """A key nobody knows. With a seed the same one each time, so that who repeats a request gets the same answer."""
-    secret = (
-        secret_text.derived_text(seed, "api key", _SECRET_CHARS) if seed else secret_text.random_text(_SECRET_CHARS)
-    )
-    return f"{PREFIX}{secret}{_checksum(secret)}"
+    return FORM.new(seed=seed, purpose="api key")
 
 
 def is_well_formed(key: str) -> bool:
-    match = _FORM.fullmatch(key)
-    return match is not None and _checksum(match[1]) == match[2]
+    return FORM.fits(key)
 
 
-def reference(digest: str) -> DocumentReference:
-    return firestore_client().collection("api_keys").document(digest)
+def reference(digest: str) -> store.Reference:
+    return store.document("api_keys", digest)
 
 
 def get_valid(key: str, *, address: str, now: datetime, fresh: bool = False) -> ApiKey:
@@ -129,10 +116,6 @@ def _look_up(digest: str, address: str, now: datetime) -> ApiKey:
     found = ApiKey.from_document(document)
     _recent.put(digest, found, now)
     return found
-
-
-def _checksum(secret: str) -> str:
-    return secret_text.number_text(zlib.crc32(secret.encode()), _CHECKSUM_CHARS)
 
 
 def _unknown() -> Unauthenticated:

@@ -5,21 +5,16 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from functools import cache
-from typing import TYPE_CHECKING
 
 from shared import log, metrics, store
 from shared.errors import Unavailable
 from shared.identity.recent import Recent
 
-if TYPE_CHECKING:
-    from google.cloud.firestore import DocumentReference
-
 COARSENESS = timedelta(hours=1)
-_TIMEOUT_S = 5.0
 _noted: Recent[bool] = Recent(size=10_000, keep=COARSENESS)
 
 
-def note(reference: DocumentReference, field: str, *, last: datetime | None, now: datetime) -> None:
+def note(reference: store.Reference, field: str, *, last: datetime | None, now: datetime) -> None:
     """Write the time into the field, at most once an hour in this process, and not when it is there to the hour."""
     if last is not None and now - last < COARSENESS:
         return
@@ -37,11 +32,12 @@ def _writer() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="last-use")
 
 
-def _write(reference: DocumentReference, field: str, at: datetime) -> None:
+def _write(reference: store.Reference, field: str, at: datetime) -> None:
     """An update, never a creation: what was erased meanwhile stays erased."""
+    batch = store.new_batch()
+    batch.update(reference, {field: at})
     try:
-        with store.translated_errors():
-            reference.update({field: at}, timeout=_TIMEOUT_S, retry=None)
+        store.commit(batch)
     except (Unavailable, store.StaleWrite) as error:
         metrics.count("last_use_lost_total", field=field)
         log.info("the time of a last use was not written", field=field, reason=repr(error))

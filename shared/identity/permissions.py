@@ -35,6 +35,7 @@ class Permission(StrEnum):
     USERS_READ = "users:read"
     USERS_SUSPEND = "users:suspend"
     USERS_MANAGE = "users:manage"
+    MODELS_MANAGE = "models:manage"
     SYSTEM_READ = "system:read"
 
 
@@ -55,7 +56,7 @@ _OWN = frozenset(
 )
 _SUPPORT = _OWN | {Permission.USERS_READ}
 _MODERATOR = _SUPPORT | {Permission.USERS_SUSPEND}
-_ADMIN = _MODERATOR | {Permission.USERS_MANAGE, Permission.SYSTEM_READ}
+_ADMIN = _MODERATOR | {Permission.USERS_MANAGE, Permission.MODELS_MANAGE, Permission.SYSTEM_READ}
 
 GRANTED: Mapping[Role, frozenset[Permission]] = MappingProxyType(
     {Role.USER: _OWN, Role.SUPPORT: _SUPPORT, Role.MODERATOR: _MODERATOR, Role.ADMIN: _ADMIN}

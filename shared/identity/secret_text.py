@@ -2,10 +2,14 @@
 
 import hashlib
 import hmac
+import re
 import secrets
+import zlib
+from dataclasses import dataclass
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 CHARACTER = "[0-9A-Za-z]"
+_CHECKSUM_CHARS = 6
 
 
 def random_text(length: int) -> str:
@@ -30,3 +34,28 @@ def number_text(number: int, length: int) -> str:
 def digest(secret: str) -> str:
     """What is stored in place of the secret. It is long and random, so a plain SHA-256 cannot be reversed."""
     return hashlib.sha256(secret.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class CheckedForm:
+    """Secrets that can be told from made-up ones without a look at anything:
+
+    prefix + `secret_chars` characters by chance + 6 characters of CRC-32
+    """
+
+    prefix: str
+    secret_chars: int
+
+    def new(self, *, seed: str | None = None, purpose: str = "") -> str:
+        """One that nobody knows. With a seed, which `purpose` tells from others made of it, the same one each time."""
+        secret = derived_text(seed, purpose, self.secret_chars) if seed else random_text(self.secret_chars)
+        return f"{self.prefix}{secret}{_checksum(secret)}"
+
+    def fits(self, text: str) -> bool:
+        expression = f"{re.escape(self.prefix)}({CHARACTER}{{{self.secret_chars}}})({CHARACTER}{{{_CHECKSUM_CHARS}}})"
+        match = re.fullmatch(expression, text)
+        return match is not None and _checksum(match[1]) == match[2]
+
+
+def _checksum(secret: str) -> str:
+    return number_text(zlib.crc32(secret.encode()), _CHECKSUM_CHARS)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from shared.clients import firestore_client
+from shared import store
 from shared.errors import Unauthenticated
 from shared.identity import documents, last_use, secret_text, session_cache
 from shared.identity.recent import Recent
@@ -20,8 +20,6 @@ from shared.limits import admission
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from google.cloud.firestore import DocumentReference
 
 COOKIE_NAME = "__session"
 """The only cookie that Firebase Hosting lets through (https://firebase.google.com/docs/hosting/manage-cache)."""
@@ -59,8 +57,8 @@ def new_cookie(seed: str | None = None) -> str:
     return _PREFIX + secret_text.random_text(_SECRET_CHARS)
 
 
-def reference(digest: str) -> DocumentReference:
-    return firestore_client().collection("sessions").document(digest)
+def reference(digest: str) -> store.Reference:
+    return store.document("sessions", digest)
 
 
 def get_valid(cookie: str, *, address: str, now: datetime, fresh: bool = False) -> Session:

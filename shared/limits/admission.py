@@ -77,29 +77,32 @@ def admit(
     return Admission(render(told), tokens, slot)
 
 
-def refuse_when_suspicious(address: str) -> None:
+def refuse_when_suspicious(address: str, failures: Policy = FAILED_SIGN_INS) -> None:
     """Raises RateLimited when too many sign-ins from this address have failed. Takes nothing of what is left.
 
     An address without failures is believed for some seconds, so that most requests ask nobody; a failure seen by this
     process ends that at once.
     """
     network = network_of(address)
-    if network is None or _clean.holds(network):
+    if network is None:
         return
-    bucket = _failures_of(network, cost=0)
+    bucket = _bucket(failures, network, 0)
+    if _clean.holds(bucket.key):
+        return
     verdict = limiter().admit([bucket])
     if not verdict.admitted:
         raise _refusal(_standings([bucket], None, verdict))
-    _clean.add(network)
+    _clean.add(bucket.key)
 
 
-def note_failed_sign_in(address: str) -> None:
+def note_failed_sign_in(address: str, failures: Policy = FAILED_SIGN_INS) -> None:
     """Count a credential that did not hold against the address it came from."""
     network = network_of(address)
     if network is None:
         return
-    limiter().charge(_failures_of(network, cost=1))
-    _clean.discard(network)
+    bucket = _bucket(failures, network, 1)
+    limiter().charge(bucket)
+    _clean.discard(bucket.key)
 
 
 def _caller_buckets(limit_class: LimitClass, weight: int, caller: Caller) -> list[Bucket]:
@@ -129,10 +132,6 @@ def _slot(limit_class: LimitClass, caller: Caller) -> Slot | None:
     limits = plan_limits(caller.plan)
     policy = {LimitClass.GENERATE: limits.generations, LimitClass.FOLLOW: limits.followers}.get(limit_class)
     return Slot(f"{_PREFIX}:{policy.name}:{caller.uid}", secrets.token_hex(8), policy) if policy else None
-
-
-def _failures_of(network: str, *, cost: int) -> Bucket:
-    return _bucket(FAILED_SIGN_INS, network, cost)
 
 
 def _bucket(policy: Policy, partition: str, cost: int) -> Bucket:
@@ -169,7 +168,7 @@ def _in_words(policy: Policy | Concurrency) -> str:
 
 
 class _CleanNetworks:
-    """Networks without failed sign-ins, believed for a short while; the newest `_MAX_CLEAN` of them. Thread-safe."""
+    """Networks without failures of a kind, believed for a short while; the newest `_MAX_CLEAN` of them. Thread-safe."""
 
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic

@@ -126,6 +126,10 @@ _BY_ADDRESS = _per_minute(
 FAILED_SIGN_INS = Policy("failed-sign-ins", 20, window_s=600)
 """Of one address. A person errs a few times; a scan with random keys ends after twenty, then gets two a minute."""
 
+FAILED_LINKS = Policy("failed-links", 60, window_s=600)
+"""Of one address: links that lead nowhere. Apart from sign-ins, because a link that was withdrawn is followed in good
+faith, by a whole office at once, and must not keep that office from signing in."""
+
 
 def plan_limits(plan: str) -> PlanLimits:
     """What the plan allows; a plan that is not known here gets what the free one gets."""

@@ -107,6 +107,16 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
+class Embeddings:
+    """One packed vector (see `vectors`) for each input, in their order."""
+
+    vectors: tuple[str, ...] = field(repr=False)
+    usage: Usage | None
+    generation_id: str | None
+    model: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationRecord:
     """OpenRouter's own record of a generation: the last word on what it cost, also after a cancelled stream."""
 

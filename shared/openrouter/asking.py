@@ -7,12 +7,13 @@ caller keeps the `Attempt` and tells it.
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 
 from shared import log, metrics, retries
 from shared.breaker import CircuitOpen, breakers
 from shared.errors import AppError, UpstreamBusy, UpstreamError
-from shared.openrouter.errors import Blame, blame, may_be_asked_again
+from shared.openrouter.errors import Blame, UpstreamFailedMidStream, blame, may_be_asked_again
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +29,17 @@ SERVICE = "openrouter"
 def circuit_of(model: str) -> str:
     """The name of a model's circuit; the model must be one of the catalogue."""
     return f"model:{model}"
+
+
+def another_model_may_help(error: UpstreamError) -> bool:
+    """Whether it was this model that failed, and it said so: what only took too long may yet be answered and paid."""
+    circuit = error.details.get("circuit")
+    if circuit is not None:
+        return circuit != SERVICE
+    if isinstance(error, UpstreamFailedMidStream):
+        return blame(error) is Blame.MODEL
+    status = error.details.get("upstream_status")
+    return status == HTTPStatus.NOT_FOUND or (status is not None and blame(error) is Blame.MODEL)
 
 
 def refuse_if_open(*circuits: str) -> None:

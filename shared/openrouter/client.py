@@ -1,4 +1,4 @@
-"""The OpenRouter client of the relay path: chat streamed and plain, generation records, the catalogue of models.
+"""The OpenRouter client of the relay path: chat streamed and plain, embeddings, generation records, the catalogue.
 
 Nothing that costs money is sent twice here (a look-up is, when a dying kept-alive connection never answered it):
 `asking` is the one layer that retries, and the one that knows the circuit breakers.
@@ -16,9 +16,9 @@ from urllib.parse import quote
 
 from shared.clock import Clock, utc_now
 from shared.errors import UpstreamError
-from shared.openrouter.answers import Completion, Delta, GenerationRecord, Usage, generation_of
+from shared.openrouter.answers import Completion, Delta, Embeddings, GenerationRecord, Usage, generation_of
 from shared.openrouter.errors import UpstreamFailedMidStream, broken, refused
-from shared.openrouter.parse import ChatEvents, completion_of
+from shared.openrouter.parse import ChatEvents, completion_of, embeddings_of
 from shared.openrouter.pool import ConnectionPool
 from shared.openrouter.transport import Answer, Cancellation, Request, Timeouts, Transport
 
@@ -183,6 +183,25 @@ class OpenRouter:
         generation_id = answer.headers.get("X-Generation-Id")
         return completion_of(self._whole_body(answer), generation_id)
 
+    def embed(
+        self,
+        body: Mapping[str, Any],
+        *,
+        count: int,
+        traceparent: str | None = None,
+        user: str | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> Embeddings:
+        """The embeddings of `count` inputs, in their order, packed whatever the provider made of that wish.
+
+        UpstreamFailedMidStream when a 200 holds an error or something else than what was asked for.
+        """
+        request = {**body, "encoding_format": "base64", **({"user": user} if user is not None else {})}
+        wire = json.dumps(request, separators=(",", ":")).encode()
+        answer = self._post(wire, "application/json", traceparent, cancellation, path="/embeddings")
+        generation_id = answer.headers.get("X-Generation-Id")
+        return embeddings_of(self._whole_body(answer), count, generation_id)
+
     def find_generation(self, generation_id: str) -> GenerationRecord | None:
         """OpenRouter's record; None while it does not exist, which right after a generation is normal."""
         answer = self._get(f"/generation?id={quote(generation_id, safe='')}")
@@ -196,9 +215,16 @@ class OpenRouter:
 
     def list_models(self) -> Iterator[dict[str, Any]]:
         """Every model as OpenRouter describes it; prices are decimal strings in USD per unit, "-1" where they vary."""
+        return self._list_models("/models")
+
+    def list_embedding_models(self) -> Iterator[dict[str, Any]]:
+        """Every model that makes embeddings, described like the others."""
+        return self._list_models("/embeddings/models")
+
+    def _list_models(self, path: str) -> Iterator[dict[str, Any]]:
         offset = 0
         for _ in range(_MAX_MODEL_PAGES):
-            page = self._object(self._get(f"/models?offset={offset}&limit={_MODELS_PER_PAGE}"), exact=False)
+            page = self._object(self._get(f"{path}?offset={offset}&limit={_MODELS_PER_PAGE}"), exact=False)
             models = page.get("data")
             if not isinstance(models, list):
                 raise broken("malformed_answer")
@@ -214,11 +240,18 @@ class OpenRouter:
         """Close the idle connections; those in use are closed or pooled by their own calls."""
         self._transport.pool.close()
 
-    def _post(self, body: bytes, accept: str, traceparent: str | None, cancellation: Cancellation | None) -> Answer:
+    def _post(
+        self,
+        body: bytes,
+        accept: str,
+        traceparent: str | None,
+        cancellation: Cancellation | None,
+        path: str = "/chat/completions",
+    ) -> Answer:
         headers = {**self._headers, "Accept": accept}
         if traceparent is not None:
             headers["traceparent"] = traceparent
-        answer = self._transport.send(Request("POST", "/chat/completions", headers, body), cancellation)
+        answer = self._transport.send(Request("POST", path, headers, body), cancellation)
         if answer.status != HTTPStatus.OK:
             raise self._refusal(answer)
         return answer

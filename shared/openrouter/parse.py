@@ -19,6 +19,7 @@ from shared.openrouter.answers import (
     AnnotationsDelta,
     Completion,
     Delta,
+    Embeddings,
     ImagesDelta,
     ReasoningDelta,
     ReasoningDetails,
@@ -33,6 +34,7 @@ from shared.openrouter.answers import (
 )
 from shared.openrouter.errors import UpstreamFailedMidStream, broken, failed_after_200
 from shared.openrouter.sse import MAX_EVENT_BYTES, EventDecoder
+from shared.openrouter.vectors import packed_if_embedding
 
 _DONE = b"[DONE]"
 _TEMPLATE_TRIES = 4
@@ -231,6 +233,35 @@ def completion_of(body: bytes, generation_id: str | None = None) -> Completion:
     if completion.finish_reason is None and not _says_something(completion):
         raise _failed(broken("empty_answer"), completion, generation_id)
     return completion
+
+
+def embeddings_of(body: bytes, count: int, generation_id: str | None = None) -> Embeddings:
+    """Read the body of embeddings with status 200; UpstreamFailedMidStream when it is not what was asked for."""
+    answer = _object_in(body)
+    if answer is None:
+        raise _failed_embeddings(broken("malformed_answer"), None, generation_id)
+    # Not parsed exactly from the body: a hundred thousand numbers may stand in it.
+    usage = usage_of(_exact(json.dumps(answer["usage"]).encode())) if isinstance(answer.get("usage"), dict) else None
+    generation_id = text_of(answer, "id") or generation_id
+    if answer.get("error") is not None:
+        raise _failed_embeddings(failed_after_200(answer["error"]), usage, generation_id)
+    by_place = {_place_of(item, place): item for place, item in enumerate(objects_of(answer, "data"))}
+    vectors = [packed_if_embedding(by_place.get(place, {}).get("embedding")) for place in range(count)]
+    if None in vectors or len(by_place) != count:
+        raise _failed_embeddings(broken("malformed_answer"), usage, generation_id)
+    whole = tuple(vector for vector in vectors if vector is not None)
+    return Embeddings(whole, usage, generation_id, text_of(answer, "model"))
+
+
+def _place_of(item: dict[str, Any], place: int) -> int:
+    index = item.get("index")
+    return index if isinstance(index, int) else place
+
+
+def _failed_embeddings(
+    reason: UpstreamError, usage: Usage | None, generation_id: str | None
+) -> UpstreamFailedMidStream:
+    return UpstreamFailedMidStream(reason, usage=usage, content_delivered=False, generation_id=generation_id)
 
 
 def _completion(answer: dict[str, Any], choice: dict[str, Any], body: bytes, generation_id: str | None) -> Completion:

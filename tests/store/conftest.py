@@ -65,9 +65,11 @@ def standin_process():
 
 @pytest.fixture(scope="session")
 def catalogue(standin_process, firestore_emulator):
-    from functions.chat import models
+    from functions.models import service as models
+    from functions.openai_api import service as openai_api
 
     assert models.sync() > 10
+    assert openai_api.sync_embedding_models() > 1
     return standin_process
 
 

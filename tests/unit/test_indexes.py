@@ -26,8 +26,17 @@ from functions.activity import repository as activity
 from functions.chat import domain as chat_domain
 from functions.chat import repository as chat
 from functions.chat import schemas as chat_schemas
+from functions.chat.folders import repository as folders
+from functions.chat.removal import repository as removal
+from functions.chat.search import repository as search
+from functions.chat.uploads import domain as uploads_domain
+from functions.chat.uploads import repository as uploads
 from functions.credits import domain as credits_domain
 from functions.credits import repository as credits
+from functions.models import domain as models_domain
+from functions.models import repository as models
+from functions.openai_api import domain as openai_api_domain
+from functions.openai_api import repository as openai_api
 from functions.privacy import domain as privacy_domain
 from functions.privacy import repository as privacy
 from functions.privacy.inventory import DOCUMENTS
@@ -110,6 +119,24 @@ QUERIES = {
     "functions/chat/repository.py:list_unsettled": lambda: chat.list_unsettled(10),
     "functions/chat/repository.py:list_models": chat.list_models,
     "functions/chat/repository.py:save_models": lambda: chat.save_models([], NOW),
+    "functions/models/repository.py:find_by_other_name": lambda: models.find_by_other_name("acme/one"),
+    "functions/models/repository.py:list_entries": models.list_entries,
+    "functions/models/repository.py:save": lambda: models.save([], NOW),
+    "functions/openai_api/repository.py:list_embedding_models": openai_api.list_embedding_models,
+    "functions/openai_api/repository.py:save_embedding_models": lambda: openai_api.save_embedding_models([], NOW),
+    "functions/chat/uploads/repository.py:count_open": lambda: uploads.count_open("u", NOW),
+    "functions/chat/uploads/repository.py:last_link_ends_at": lambda: uploads.last_link_ends_at("u"),
+    "functions/chat/uploads/repository.py:list_of_conversation": lambda: uploads.list_of_conversation("u", "c", 10),
+    "functions/chat/search/repository.py:list_candidates": lambda: search.list_candidates("u", ["word", "wor"], 10, None),
+    "functions/chat/search/repository.py:list_messages": lambda: search.list_messages("u", "c", 10, None),
+    "functions/chat/search/repository.py:remove_some_of": lambda: search.remove_some_of("u", "c"),
+    "functions/chat/search/repository.py:remove_of_messages": lambda: search.remove_of_messages("u", ["m1", "m2"]),
+    "functions/chat/folders/repository.py:take_out_some": lambda: folders.take_out_some("u", "f"),
+    "functions/chat/removal/repository.py:list_expired": lambda: removal.list_expired(NOW, 10),
+    "functions/chat/removal/repository.py:list_marked": lambda: removal.list_marked(NOW, 10),
+    "functions/chat/removal/repository.py:delete_some_messages": lambda: removal.delete_some_messages("u", "c"),
+    "functions/chat/removal/repository.py:read_parents": lambda: removal.read_parents("u", "c"),
+    "functions/chat/removal/repository.py:list_running_below": lambda: removal.list_running_below("u", "c"),
     "functions/credits/repository.py:list_grants": lambda: credits.list_grants("u"),
     "functions/credits/repository.py:list_holds": lambda: credits.list_holds("u"),
     "functions/credits/repository.py:list_expired_holds": lambda: credits.list_expired_holds(NOW, 10),
@@ -135,6 +162,9 @@ ALL_QUERIES = QUERIES | CLIENT_QUERIES
 STORED_FIELDS = {
     "messages": set(chat_schemas.Message.model_fields),
     "generations": {field.name for field in fields(chat_domain.Generation)},
+    "attachments": {field.name for field in fields(uploads_domain.Upload)},
+    "search_entries": {"conversation_id", "message_id", "role", "at", "terms", "words"},
+    "removals": {"at", "reason"},
     "grants": {field.name for field in fields(credits_domain.Grant)},
     "holds": {field.name for field in fields(credits_domain.Hold)},
     "entries": {field.name for kind in (activity_domain.Entry, credits_domain.Entry) for field in fields(kind)},
@@ -154,8 +184,16 @@ STORED_FIELDS = {
         "answer",
         "expires_at",
     },
+    "models": {field.name for field in fields(models_domain.Offer)} | {"other_names"},
+    "embedding_models": {field.name for field in fields(openai_api_domain.EmbeddingModel)},
+    "model_policies": {field.name for kind in (models_domain.Policy, models_domain.Defaults) for field in fields(kind)},
     "users": {"role", "status", "created_at", "username", "preferences", "bio"},
 }
+
+
+_OPERATORS = StructuredQuery.FieldFilter.Operator
+_EQUALITIES = {_OPERATORS.EQUAL, _OPERATORS.IN}
+_OF_LISTS = {_OPERATORS.ARRAY_CONTAINS, _OPERATORS.ARRAY_CONTAINS_ANY}
 
 
 @dataclass(frozen=True)
@@ -167,21 +205,23 @@ class Asked:
     equal: frozenset[str]
     ordered: tuple[tuple[str, str], ...]
     """Field and direction, in order; a range without an order of its own counts as ascending."""
+    contains: frozenset[str] = frozenset()
+    """Lists of which one element is asked for."""
 
     @classmethod
     def by(cls, query: StructuredQuery) -> Self:
         (source,) = query.from_
         filters = [filter_ for filter_ in _flat(query.where) if filter_.field.field_path != "__name__"]
-        is_equal = StructuredQuery.FieldFilter.Operator.EQUAL
-        equal = frozenset(one.field.field_path for one in filters if one.op == is_equal)
-        ranges = [one.field.field_path for one in filters if one.op != is_equal]
+        equal = frozenset(one.field.field_path for one in filters if one.op in _EQUALITIES)
+        contains = frozenset(one.field.field_path for one in filters if one.op in _OF_LISTS)
+        ranges = [one.field.field_path for one in filters if one.op not in _EQUALITIES | _OF_LISTS]
         orders = [(order.field.field_path, order.direction.name) for order in query.order_by]
         ordered = orders or [(path, "ASCENDING") for path in dict.fromkeys(ranges)]
         assert set(ranges) <= {path for path, _ in ordered}, "several ranges: teach this test their index"
         if ordered and ordered[-1][0] == "__name__" and (len(ordered) == 1 or ordered[-2][1] == ordered[-1][1]):
             ordered = ordered[:-1]  # every index ends with the name, in the direction of the field before it
         scope = "COLLECTION_GROUP" if source.all_descendants else "COLLECTION"
-        return cls(source.collection_id, scope, equal, tuple(ordered))
+        return cls(source.collection_id, scope, equal, tuple(ordered), contains)
 
 
 def _flat(where: StructuredQuery.Filter) -> list[StructuredQuery.FieldFilter]:
@@ -210,8 +250,10 @@ class Composite:
         """Fields compared for equality come first, in any order and direction; then exactly the query's order."""
         if (self.collection, self.scope) != (asked.collection, asked.scope):
             return False
-        first, rest = self.fields[: len(asked.equal)], self.fields[len(asked.equal) :]
-        return {path for path, _ in first} == asked.equal and rest == asked.ordered
+        compared = len(asked.equal) + len(asked.contains)
+        first, rest = self.fields[:compared], self.fields[compared:]
+        lists = {path for path, order in first if order == "CONTAINS"}
+        return lists == asked.contains and {path for path, _ in first} - lists == asked.equal and rest == asked.ordered
 
 
 class Indexes:
@@ -223,7 +265,7 @@ class Indexes:
             Composite(
                 entry["collectionGroup"],
                 entry["queryScope"],
-                tuple((field["fieldPath"], field["order"]) for field in entry["fields"]),
+                tuple((field["fieldPath"], field.get("order") or field["arrayConfig"]) for field in entry["fields"]),
             )
             for entry in content["indexes"]
         ]
@@ -235,16 +277,20 @@ class Indexes:
         return {place for place, entry in self.overrides.items() if entry.get("ttl")}
 
     def serve(self, asked: Asked) -> bool:
-        if len(asked.equal) + len(asked.ordered) > 1 and asked.ordered:
+        if len(asked.equal) + len(asked.contains) + len(asked.ordered) > 1 and asked.ordered:
             return any(composite.serves(asked) for composite in self.composites)
-        needed = [*((path, "ASCENDING") for path in asked.equal), *asked.ordered]
+        compared = [*((path, "ASCENDING") for path in asked.equal), *((path, "CONTAINS") for path in asked.contains)]
+        needed = [*compared, *asked.ordered]
         return all(self._has_single_field(asked.collection, asked.scope, path, order) for path, order in needed)
 
     def _has_single_field(self, collection: str, scope: str, path: str, order: str) -> bool:
         override = self.overrides.get((collection, path)) or self.overrides.get((collection, "*"))
         if override is None:
             return scope == "COLLECTION"
-        return any(index["queryScope"] == scope and index.get("order") == order for index in override["indexes"])
+        return any(
+            index["queryScope"] == scope and order in (index.get("order"), index.get("arrayConfig"))
+            for index in override["indexes"]
+        )
 
 
 INDEXES = Indexes(FILE)
@@ -328,7 +374,19 @@ def test_a_query_without_its_index_would_be_noticed():
     by_exempted_field = Asked("messages", "COLLECTION", frozenset(), (("parts", "ASCENDING"),))
     by_wildcard = Asked("events", "COLLECTION", frozenset({"subject"}), ())
     single_field_of_a_group = Asked("messages", "COLLECTION_GROUP", frozenset(), (("created_at", "ASCENDING"),))
-    for asked in (across_users, other_direction, by_exempted_field, by_wildcard, single_field_of_a_group):
+    words_of_one_role = Asked(
+        "search_entries", "COLLECTION", frozenset({"role"}), (("at", "DESCENDING"),), frozenset({"terms"})
+    )
+    words_without_an_order = Asked("search_entries", "COLLECTION", frozenset(), (), frozenset({"terms"}))
+    for asked in (
+        across_users,
+        other_direction,
+        by_exempted_field,
+        by_wildcard,
+        single_field_of_a_group,
+        words_of_one_role,
+        words_without_an_order,
+    ):
         assert not INDEXES.serve(asked), asked
 
 
@@ -362,6 +420,7 @@ def test_what_expires_is_what_carries_the_time(monkeypatch):
 
     assert INDEXES.times_to_live == {
         ("events", "expires_at"),
+        ("attachments", "expires_at"),
         ("processed", "expires_at"),
         ("idempotency", "expires_at"),
         ("api_keys", "forgotten_at"),

@@ -11,6 +11,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from functions.credits import repository, service
 from shared.errors import Conflict, InsufficientCredits, KeyReused
 from tests.store.credits.reference_model import Model
+from tests.store.documents import there
 
 HOUR = timedelta(hours=1)
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -168,7 +169,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def drop_the_checkpoint(self):
-        repository._checkpoint(self.uid).delete()
+        there(repository._checkpoint(self.uid)).delete()
 
     @rule()
     def read_the_balance(self):

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from functions.credits import repository, service
+from shared.clients import firestore_client
 from shared.errors import AppError, InsufficientCredits, Unavailable
 
 DAY = timedelta(days=1)
@@ -200,7 +201,7 @@ def never_at_rest(monkeypatch):
 
     def read_too_early(uid):
         reading = find_reading(uid)
-        repository.account_ref(uid).update({"updated_at": datetime.now(UTC)})
+        firestore_client().document("credit_accounts", uid).update({"updated_at": datetime.now(UTC)})
         counter.count += 1
         return reading
 

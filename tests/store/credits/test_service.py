@@ -13,6 +13,7 @@ from shared import holdings, store
 from shared import pages as pages_module
 from shared.clients import firestore_client
 from shared.errors import Conflict, InsufficientCredits, InvalidRequest, KeyReused, NotFound, Unavailable
+from tests.store.documents import there
 
 DAY = timedelta(days=1)
 
@@ -427,7 +428,7 @@ class TestExpiry:
         monkeypatch.setattr(service, "CHECKPOINT_AFTER", 0)
         wallet.grant("dying", 100, expires_at=wallet.now + service.READ_AHEAD)
         assert swept_alone(wallet.now) == {"holds_expired": 0, "accounts_swept": 0, "sweeps_failed": 0}
-        assert repository._checkpoint(wallet.uid).get().exists
+        assert there(repository._checkpoint(wallet.uid)).get().exists
         assert wallet.available_micro == 100
 
     def test_sweeper_passes_over_a_hold_whose_worker_came_first(self, wallet, monkeypatch):
@@ -451,7 +452,7 @@ class TestExpiry:
     def test_sweeper_passes_over_a_hold_whose_account_was_deleted(self, wallet, swept_alone, capfd):
         wallet.grant("g", 100)
         wallet.hold("overdue", 60)
-        repository.account_ref(wallet.uid).delete()
+        firestore_client().document("credit_accounts", wallet.uid).delete()
         assert swept_alone(wallet.now + DAY)["sweeps_failed"] == 1
         assert "hold could not be expired" in capfd.readouterr().out
 
@@ -555,17 +556,17 @@ class TestReading:
     @pytest.mark.usefixtures("small_pages")
     def test_reading_in_pages_gives_the_same_as_reading_at_once(self, wallet):
         self.work(wallet)
-        assert repository._checkpoint(wallet.uid).get().to_dict() is None
+        assert there(repository._checkpoint(wallet.uid)).get().to_dict() is None
         reading = wallet.reading
         assert reading.replayed == 9
         assert reading.ledger == replay(wallet.history.entries)
-        assert repository._checkpoint(wallet.uid).get().exists
+        assert there(repository._checkpoint(wallet.uid)).get().exists
 
     @pytest.mark.usefixtures("small_pages")
     def test_reading_that_is_cut_short_leaves_its_progress_to_the_next(self, wallet, monkeypatch):
         self.work(wallet)
         whole = wallet.reading.ledger
-        repository._checkpoint(wallet.uid).delete()
+        there(repository._checkpoint(wallet.uid)).delete()
         pages = []
 
         def cut_short(*args, **kwargs):
@@ -578,7 +579,7 @@ class TestReading:
             patched.setattr(repository, "page", cut_short)
             with pytest.raises(Unavailable):
                 repository.find_reading(wallet.uid)
-        progress = Ledger.from_json(repository._checkpoint(wallet.uid).get().get("ledger"))
+        progress = Ledger.from_json(there(repository._checkpoint(wallet.uid)).get().get("ledger"))
         assert progress.totals.granted_micro == 100
         assert wallet.reading.ledger == whole
 
@@ -597,7 +598,7 @@ class TestReading:
 
     def test_checkpoint_of_another_version_is_not_believed(self, wallet):
         wallet.grant("g", 100)
-        repository._checkpoint(wallet.uid).set({"version": 0, "text": "written by an older release"})
+        there(repository._checkpoint(wallet.uid)).set({"version": 0, "text": "written by an older release"})
         assert wallet.reading.replayed == 1
 
 
@@ -614,7 +615,7 @@ class TestVerification:
         return {drift.name for drift in wallet.drifts}
 
     def test_changed_sum_is_named(self, worked):
-        repository.account_ref(worked.uid).update({"available_micro": 51})
+        firestore_client().document("credit_accounts", worked.uid).update({"available_micro": 51})
         assert self.names(worked) == {"account.available_micro"}
 
     def test_lost_entry_is_named(self, worked):
@@ -634,7 +635,7 @@ class TestVerification:
         assert self.names(worked) == {"grants.amount_micro"}
 
     def test_expiry_that_would_be_missed_is_named(self, worked):
-        repository.account_ref(worked.uid).update({"next_expiry_ms": 9_000_000_000_000})
+        firestore_client().document("credit_accounts", worked.uid).update({"next_expiry_ms": 9_000_000_000_000})
         assert self.names(worked) == {"account.next_expiry_ms"}
 
     def test_account_that_is_not_there_is_not_found(self, wallet):

@@ -86,6 +86,21 @@ ROWS: dict[str, Row] = {
     "POST /api/v1/admin/users/{uid}/suspend": Row(Rank.MODERATOR, body={"reason": "Spam."}),
     "POST /api/v1/admin/users/{uid}/reinstate": Row(Rank.MODERATOR),
     "POST /api/v1/admin/users/{uid}/sign-out": Row(Rank.MODERATOR),
+    "GET /api/v1/admin/models": Row(Rank.ADMIN),
+    "PUT /api/v1/admin/models": Row(Rank.ADMIN, body={"model": "mistralai/mistral-small"}),
+    "GET /api/v1/admin/models/defaults": Row(Rank.ADMIN),
+    "PUT /api/v1/admin/models/defaults": Row(Rank.ADMIN, body={}),
+    "POST /v1/chat/completions": Row(
+        Rank.USER,
+        body={"model": "openai/gpt-4o-mini", "messages": [{"role": "user", "content": "/say yes"}]},
+        by_key=True,
+    ),
+    "POST /v1/embeddings": Row(
+        Rank.USER, body={"model": "openai/text-embedding-3-small", "input": "yes"}, by_key=True
+    ),
+    "GET /v1/models": Row(Rank.USER, by_key=True),
+    "GET /v1/models/{author}/{name}": Row(Rank.USER, by_key=True),
+    "GET /v1/models/{name}": Row(Rank.USER, by_key=True),
     "CALL chat_send": Row(Rank.USER, body={"content": "/say yes"}, by_key=True),
     "CALL account_bootstrap": Row(Rank.USER, body={}, by_key=True),
 }

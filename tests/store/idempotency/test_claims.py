@@ -25,6 +25,7 @@ from shared.errors import (
     UpstreamBusy,
 )
 from shared.idempotency import KEPT, LEASE, Claim, Recorded
+from tests.store.documents import there
 
 OPERATION = "POST /api/v1/things"
 ANSWER = Recorded(201, "application/json", {"Location": "/things/1"}, b'{"secret":"cp_live_shown_once"}')
@@ -55,7 +56,7 @@ def claim(uid: str, key: str, body: bytes = b"{}", *, now: datetime | None = Non
 
 
 def record_of(uid: str, key: str) -> dict[str, Any] | None:
-    return idempotency._reference(uid, key).get().to_dict()
+    return there(idempotency._reference(uid, key)).get().to_dict()
 
 
 def all_at_once(uid: str, key: str, now: datetime) -> tuple[list[Claim], int]:
@@ -276,7 +277,7 @@ def test_a_commit_that_went_through_unheard_is_known_again(uid, key, monkeypatch
 
 def test_a_record_that_is_erased_while_its_request_runs_does_not_come_back(uid, key, counted):
     running = claim(uid, key)
-    idempotency._reference(uid, key).delete()
+    there(idempotency._reference(uid, key)).delete()
     running.finish(ANSWER, now=utc_now())
     assert record_of(uid, key) is None
     assert counted == ["idempotency_answers_superseded_total"]

@@ -10,9 +10,11 @@ from shared import clients, store
 from shared.clients import firestore_client, redis_client
 from shared.clock import utc_now
 from shared.errors import AppError, RateLimited, Unauthenticated, Unavailable
+from shared.firestore_channel import FirestoreChannel
 from shared.identity import accounts, keys, last_use, secret_text, sessions
 from shared.identity.authentication import Presented, authenticate
 from tests.store.chat.support import id_token
+from tests.store.documents import there
 
 HOUR = timedelta(hours=1)
 
@@ -33,7 +35,7 @@ def account(uid):
 @pytest.fixture
 def key(account):
     made = keys.new_key()
-    keys.reference(secret_text.digest(made)).set(
+    there(keys.reference(secret_text.digest(made))).set(
         {
             "uid": account,
             "id": "key_1",
@@ -52,7 +54,7 @@ def key(account):
 @pytest.fixture
 def cookie(account):
     made, now = sessions.new_cookie(), utc_now()
-    sessions.reference(secret_text.digest(made)).set(
+    there(sessions.reference(secret_text.digest(made))).set(
         {
             "uid": account,
             "id": "sess_1",
@@ -75,7 +77,7 @@ def soon(look, wanted):
 
 
 def test_the_last_use_of_a_key_is_written_to_the_hour(key, account, address):
-    document = keys.reference(secret_text.digest(key))
+    document = there(keys.reference(secret_text.digest(key)))
     now = utc_now()
     for minutes in (0, 10, 59):
         caller = authenticate(Presented(api_key=(key,), address=address), now=now + timedelta(minutes=minutes))
@@ -89,12 +91,12 @@ def test_the_last_use_of_a_key_is_written_to_the_hour(key, account, address):
 def test_the_last_use_of_a_session_is_written(cookie, address):
     now = utc_now()
     authenticate(Presented(session_cookie=cookie, address=address), now=now)
-    document = sessions.reference(secret_text.digest(cookie))
+    document = there(sessions.reference(secret_text.digest(cookie)))
     assert soon(lambda: document.get().get("last_seen_at"), now) == now
 
 
 def test_the_last_use_of_what_was_erased_does_not_bring_it_back(key, address):
-    document = keys.reference(secret_text.digest(key))
+    document = there(keys.reference(secret_text.digest(key)))
     found = keys.get_valid(key, address=address, now=utc_now())
     document.delete()
     keys.note_use(key, found, now=utc_now())
@@ -106,7 +108,7 @@ def test_a_session_goes_from_the_database_to_redis_and_comes_back_the_same(cooki
     first = sessions.get_valid(cookie, address=address, now=utc_now())
     assert redis_client().get(f"session:{secret_text.digest(cookie)}")
     sessions.forget_all()
-    sessions.reference(secret_text.digest(cookie)).delete()  # so that only Redis can have it
+    there(sessions.reference(secret_text.digest(cookie))).delete()  # so that only Redis can have it
     assert sessions.get_valid(cookie, address=address, now=utc_now()) == first
 
 
@@ -127,8 +129,13 @@ def test_a_scan_with_well_formed_keys_is_stopped_and_writes_nothing(address):
 
 @pytest.fixture
 def no_database(monkeypatch):
+    take_the_database_away(monkeypatch)
+
+
+def take_the_database_away(monkeypatch):
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", "127.0.0.1:9")
     monkeypatch.setitem(clients._made, "firestore", firestore.Client(project="demo-craftpilot"))
+    monkeypatch.setitem(clients._made, "firestore_channel", FirestoreChannel("127.0.0.1:9"))
 
 
 @pytest.mark.timeout(40)
@@ -146,8 +153,7 @@ def test_without_the_database_those_who_are_known_go_on_for_a_while(key, account
     now = utc_now()
     presented = Presented(api_key=(key,), address=address)
     authenticate(presented, now=now)
-    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", "127.0.0.1:9")
-    monkeypatch.setitem(clients._made, "firestore", firestore.Client(project="demo-craftpilot"))
+    take_the_database_away(monkeypatch)
     assert authenticate(presented, now=now + timedelta(seconds=29)).uid == account
     with pytest.raises(Unavailable):
         authenticate(presented, now=now + timedelta(seconds=30))

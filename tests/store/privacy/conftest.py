@@ -23,7 +23,9 @@ def world(monkeypatch) -> Iterator[World]:
     monkeypatch.setenv("FIREBASE_AUTH_EMULATOR_HOST", "127.0.0.1:9")
     auth = FakeAuth()
     auth.install(monkeypatch)
-    client = firestore.Client(project=f"demo-privacy-{uuid.uuid4().hex[:12]}")
+    project = f"demo-privacy-{uuid.uuid4().hex[:12]}"
+    client = firestore.Client(project=project)
     monkeypatch.setitem(clients._made, "firestore", client)
+    monkeypatch.setitem(clients._made, "firestore_database", f"projects/{project}/databases/(default)")
     yield World(Clock(), auth)
     client.close()

@@ -1,6 +1,6 @@
-"""The rules of a turn: what it may cost, what of a conversation goes along, what a conversation is called."""
+"""The rules of conversations: what a branch is, what an answer is made of, what a conversation is called."""
 
-from decimal import ROUND_CEILING, Decimal
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -8,200 +8,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.chat.domain import (
-    DEFAULT_ANSWER_TOKENS,
-    HISTORY_BUDGET_BYTES,
-    MAX_HISTORY_MESSAGES,
-    MESSAGE_OVERHEAD_TOKENS,
-    PICO_USD_PER_USD,
     TITLE_CHARS,
     UNTITLED,
     Message,
-    Model,
-    answer_tokens,
-    highest_cost_pico_usd,
-    model_from_upstream,
+    Outcome,
+    Question,
+    Settings,
+    Status,
+    merged_reasoning,
     path_to,
+    require_answers_to_calls,
     title_from,
-    within_budget,
 )
-
-PRICES = st.decimals(min_value=0, max_value=Decimal("0.01"), places=12, allow_nan=False)
-TEXTS = st.text(max_size=400)
-
-
-def model(**values: Any) -> Model:
-    return Model(
-        **{
-            "slug": "acme/one",
-            "name": "One",
-            "context_tokens": 128_000,
-            "max_answer_tokens": 16_000,
-            "prompt_usd": Decimal("0.0000025"),
-            "completion_usd": Decimal("0.00001"),
-            "request_usd": Decimal(0),
-            **values,
-        }
-    )
-
-
-MODELS = st.builds(
-    model,
-    context_tokens=st.integers(1, 2_000_000),
-    max_answer_tokens=st.integers(1, 200_000),
-    prompt_usd=PRICES,
-    completion_usd=PRICES,
-    request_usd=PRICES,
-)
-
-
-def catalogue_entry(pricing: dict[str, Any] | None = None, **values: Any) -> dict[str, Any]:
-    return {
-        "id": "acme/one",
-        "name": "One",
-        "architecture": {"output_modalities": ["text"]},
-        "context_length": 128_000,
-        "top_provider": {"max_completion_tokens": 16_000},
-        "pricing": pricing or {"prompt": "0.0000025", "completion": "0.00001"},
-        **values,
-    }
+from shared.errors import InvalidRequest
 
 
 def message(message_id: str, parent_id: str | None = None, text: str = "hello") -> Message:
-    return Message(message_id, parent_id, "user", text)
+    return Message(message_id, parent_id, "user", ({"type": "text", "text": text},))
 
 
 def tree(*messages: Message) -> dict[str, Message]:
     return {node.id: node for node in messages}
-
-
-def ids(messages: list[Message]) -> list[str]:
-    return [node.id for node in messages]
-
-
-# What a turn may cost
-
-
-@given(MODELS, TEXTS, st.lists(TEXTS, max_size=60), st.integers(1, 200_000), st.data())
-def test_no_usage_costs_more_than_what_is_held(asked, question, history, max_tokens, data):
-    path = [message(str(position), text=text) for position, text in enumerate(history)]
-    sent = [question, *(node.text for node in within_budget(path))]
-    most_prompt_tokens = sum(len(text.encode()) + MESSAGE_OVERHEAD_TOKENS for text in sent)
-    prompt_tokens = data.draw(st.integers(0, min(most_prompt_tokens, asked.context_tokens)))
-    allowed = answer_tokens(asked, max_tokens)
-    completion_tokens = data.draw(st.integers(0, allowed))
-    usd = asked.prompt_usd * prompt_tokens + asked.completion_usd * completion_tokens + asked.request_usd
-    cost = int((usd * PICO_USD_PER_USD).to_integral_value(ROUND_CEILING))
-    assert cost <= highest_cost_pico_usd(asked, question=question, max_answer_tokens=allowed)
-
-
-@given(MODELS, TEXTS, st.integers(1, 200_000))
-def test_what_is_held_is_a_whole_number_and_never_negative(asked, question, max_tokens):
-    held = highest_cost_pico_usd(asked, question=question, max_answer_tokens=max_tokens)
-    assert type(held) is int
-    assert held >= 0
-
-
-def test_what_is_held_is_what_the_prices_say():
-    dear = model(
-        prompt_usd=Decimal("0.01"), completion_usd=Decimal("0.1"), request_usd=Decimal("0.5"), context_tokens=100
-    )
-    assert highest_cost_pico_usd(dear, question="x" * 1000, max_answer_tokens=10) == (1 + 1) * 10**12 + 5 * 10**11
-
-
-@pytest.mark.parametrize("size", [1, HISTORY_BUDGET_BYTES // MAX_HISTORY_MESSAGES, HISTORY_BUDGET_BYTES])
-def test_the_fullest_history_is_covered_by_what_is_held(size):
-    asked = model(context_tokens=10**6, completion_usd=Decimal("0.002"))
-    path = within_budget([message(str(number), text="x" * size) for number in range(2 * MAX_HISTORY_MESSAGES)])
-    sent = [*(node.text for node in path), "what was asked"]
-    prompt_tokens = sum(len(text) + MESSAGE_OVERHEAD_TOKENS for text in sent)
-    cost = (asked.prompt_usd * prompt_tokens + asked.completion_usd * 10) * PICO_USD_PER_USD
-    assert cost <= highest_cost_pico_usd(asked, question="what was asked", max_answer_tokens=10)
-
-
-def test_a_free_model_costs_nothing():
-    free = model(prompt_usd=Decimal(0), completion_usd=Decimal(0))
-    assert highest_cost_pico_usd(free, question="x" * 10_000, max_answer_tokens=16_000) == 0
-
-
-def test_a_fraction_of_the_smallest_amount_is_held_as_a_whole_one():
-    cheap = model(prompt_usd=Decimal(0), completion_usd=Decimal("0.0000000000001"))
-    assert highest_cost_pico_usd(cheap, question="", max_answer_tokens=1) == 1
-
-
-@pytest.mark.parametrize(
-    ("asked", "given"), [(None, DEFAULT_ANSWER_TOKENS), (1, 1), (16_000, 16_000), (16_001, 16_000), (128_000, 16_000)]
-)
-def test_an_answer_has_the_tokens_that_were_asked_for_within_what_the_model_can_do(asked, given):
-    assert answer_tokens(model(), asked) == given
-
-
-# The catalogue
-
-
-def test_a_catalogue_entry_is_read():
-    assert model_from_upstream(catalogue_entry()) == model()
-
-
-@pytest.mark.parametrize("kind", ["prompt", "completion", "request"])
-@pytest.mark.parametrize("price", ["-1", "-0.1"])
-def test_a_model_whose_price_is_not_known_is_not_offered(kind, price):
-    pricing = {"prompt": "0.1", "completion": "0.1", kind: price}
-    assert model_from_upstream(catalogue_entry(pricing)) is None
-
-
-@pytest.mark.parametrize("kind", ["prompt", "completion", "request"])
-def test_a_model_that_overrides_a_price_with_an_unknown_one_is_not_offered(kind):
-    pricing = {"prompt": "0.1", "completion": "0.1", "overrides": [{kind: "-1"}]}
-    assert model_from_upstream(catalogue_entry(pricing)) is None
-
-
-def test_a_free_model_is_offered():
-    made = model_from_upstream(catalogue_entry({"prompt": "0", "completion": "0"}))
-    assert made is not None
-    assert made.prompt_usd == made.completion_usd == made.request_usd == 0
-
-
-def test_prices_count_at_their_highest():
-    pricing = {
-        "prompt": "0.000001",
-        "completion": "0.000005",
-        "overrides": [
-            {"prompt": "0.000002", "completion": "0.000004", "min_prompt_tokens": 200_000},
-            {"completion": "0.000006", "request": "0.01"},
-        ],
-    }
-    made = model_from_upstream(catalogue_entry(pricing))
-    assert made is not None
-    assert (made.prompt_usd, made.completion_usd) == (Decimal("0.000002"), Decimal("0.000006"))
-    assert made.request_usd == Decimal("0.01")
-
-
-def test_a_price_keeps_every_digit():
-    made = model_from_upstream(catalogue_entry({"prompt": "0.000000123456789012", "completion": "1e-7"}))
-    assert made is not None
-    assert made.prompt_usd == Decimal("0.000000123456789012")
-    assert made.completion_usd == Decimal("0.0000001")
-
-
-def test_a_model_that_writes_no_text_is_not_offered():
-    assert model_from_upstream(catalogue_entry(architecture={"output_modalities": ["image"]})) is None
-
-
-@pytest.mark.parametrize("top_provider", [None, {}, {"max_completion_tokens": None}])
-def test_an_answer_without_a_limit_of_its_own_may_fill_the_context(top_provider):
-    made = model_from_upstream(catalogue_entry(top_provider=top_provider))
-    assert made is not None
-    assert made.max_answer_tokens == made.context_tokens == 128_000
-
-
-@pytest.mark.parametrize("context_length", [None, 0])
-def test_a_model_that_hides_its_context_gets_a_small_one(context_length):
-    made = model_from_upstream(catalogue_entry(context_length=context_length))
-    assert made is not None
-    assert made.context_tokens == DEFAULT_ANSWER_TOKENS * 2
-
-
-# The branch
 
 
 BRANCHES = tree(
@@ -215,6 +42,10 @@ BRANCHES = tree(
     message("self", "self"),
     message("orphan", "gone"),
 )
+
+
+def ids(messages: list[Message]) -> list[str]:
+    return [node.id for node in messages]
 
 
 @pytest.mark.parametrize(
@@ -256,42 +87,6 @@ def test_whatever_the_parents_are_a_path_ends_and_each_step_leads_to_the_next(pa
 # The history that goes along
 
 
-@given(st.lists(st.text(max_size=6000) | st.sampled_from(["", "x" * HISTORY_BUDGET_BYTES, "ä" * 9000]), max_size=80))
-def test_the_newest_messages_that_fit_go_along_in_order(texts):
-    path = [message(str(position), text=text) for position, text in enumerate(texts)]
-    chosen = within_budget(path)
-    spoken = [node for node in path if node.text]
-    assert chosen == spoken[len(spoken) - len(chosen) :]
-    assert sum(len(node.text.encode()) for node in chosen) <= HISTORY_BUDGET_BYTES
-    assert len(chosen) <= MAX_HISTORY_MESSAGES
-    if len(chosen) < min(len(spoken), MAX_HISTORY_MESSAGES):
-        one_more = spoken[len(spoken) - len(chosen) - 1 :]
-        assert sum(len(node.text.encode()) for node in one_more) > HISTORY_BUDGET_BYTES
-
-
-def test_a_message_that_fills_the_budget_goes_along_and_a_larger_one_does_not():
-    assert len(within_budget([message("a", text="x" * HISTORY_BUDGET_BYTES)])) == 1
-    assert within_budget([message("a", text="x" * (HISTORY_BUDGET_BYTES + 1))]) == []
-
-
-def test_a_message_that_does_not_fit_hides_those_before_it():
-    path = [message("a", text="small"), message("b", text="x" * (HISTORY_BUDGET_BYTES + 1)), message("c", text="new")]
-    assert ids(within_budget(path)) == ["c"]
-
-
-def test_of_many_small_messages_only_the_newest_go_along():
-    path = [message(str(number)) for number in range(MAX_HISTORY_MESSAGES + 5)]
-    assert ids(within_budget(path)) == [str(number) for number in range(5, MAX_HISTORY_MESSAGES + 5)]
-
-
-def test_empty_messages_do_not_count():
-    path = [message(str(number), text="x" if number % 2 else "") for number in range(2 * MAX_HISTORY_MESSAGES)]
-    assert len(within_budget(path)) == MAX_HISTORY_MESSAGES
-
-
-# The title
-
-
 @pytest.mark.parametrize(
     ("text", "title"),
     [
@@ -316,3 +111,95 @@ def test_a_title_is_one_line_of_bounded_length(text):
     assert title == " ".join(title.split())
     line = " ".join(text.split())
     assert line.startswith(title.removesuffix("…")) or title == UNTITLED
+
+
+# Settings
+
+
+def test_what_a_question_says_wins_over_the_conversation_and_leaves_the_rest():
+    of_conversation = Settings(model="acme/one", temperature=0.5, system_prompt="Be brief.")
+    asked = Settings(model="acme/two", top_p=0.0)
+    assert asked.over(of_conversation) == Settings(
+        model="acme/two", temperature=0.5, top_p=0.0, system_prompt="Be brief."
+    )
+
+
+# What an answer is made of
+
+
+def outcome(**values: Any) -> Outcome:
+    return Outcome(**{"status": Status.COMPLETED, "ended_at": None, **values})
+
+
+def test_the_parts_of_an_answer_are_its_reasoning_its_text_its_calls_and_its_sources():
+    call = {"index": 0, "id": "c1", "name": "look", "arguments": "{}"}
+    source = {"url": "https://a.example", "title": "A", "start": 0, "end": 2}
+    parts = outcome(text="so", reasoning="hm", tool_calls=(call,), citations=(source,)).parts
+    assert [part["type"] for part in parts] == ["reasoning", "text", "tool_call", "citation"]
+    assert parts[2] == {"type": "tool_call", "id": "c1", "name": "look", "arguments": "{}"}
+
+
+def test_an_answer_that_only_calls_has_no_empty_text():
+    call = {"index": 0, "id": "c1", "name": "look", "arguments": "{}"}
+    assert [part["type"] for part in outcome(tool_calls=(call,)).parts] == ["tool_call"]
+
+
+def test_an_empty_answer_is_an_empty_text_and_says_nothing():
+    assert outcome().parts == [{"type": "text", "text": ""}]
+    assert not outcome().says_something
+
+
+@given(st.lists(st.tuples(st.sampled_from(["reasoning.text", "reasoning.summary"]), st.integers(0, 2), st.text())))
+def test_fragments_of_reasoning_are_joined_without_loss_and_in_order(fragments):
+    items = [{"type": kind, "index": index, "text": text} for kind, index, text in fragments]
+    whole = merged_reasoning(items)
+    assert "".join(item["text"] for item in whole) == "".join(text for _, _, text in fragments)
+    assert all(
+        (before["type"], before["index"]) != (after["type"], after["index"]) for before, after in pairwise(whole)
+    )
+
+
+def test_a_signature_that_comes_last_belongs_to_the_reasoning_before_it():
+    items = [
+        {"type": "reasoning.text", "index": 0, "text": "a", "signature": None},
+        {"type": "reasoning.text", "index": 0, "signature": "sig"},
+    ]
+    assert merged_reasoning(items) == ({"type": "reasoning.text", "index": 0, "text": "a", "signature": "sig"},)
+
+
+# Results of tools
+
+
+def calling(*call_ids: str) -> Message:
+    calls = tuple({"type": "tool_call", "id": call_id, "name": "f", "arguments": "{}"} for call_id in call_ids)
+    return Message("m1", None, "assistant", calls)
+
+
+def results(*call_ids: str) -> list[dict[str, str]]:
+    return [{"type": "tool_result", "tool_call_id": call_id, "text": "42"} for call_id in call_ids]
+
+
+def test_every_call_answered_once_is_fine():
+    require_answers_to_calls(results("b", "a"), calling("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("answers", "asked", "field"),
+    [
+        (results("x"), calling("a"), "tool_results[0].tool_call_id"),
+        (results("a", "a"), calling("a"), "tool_results[1].tool_call_id"),
+        (results("a"), calling("a", "b"), "tool_results"),
+        (results("a"), message("m1"), "tool_results[0].tool_call_id"),
+        (results("a"), None, "tool_results[0].tool_call_id"),
+    ],
+)
+def test_results_that_answer_no_call_or_leave_one_open_are_refused_by_name(answers, asked, field):
+    with pytest.raises(InvalidRequest) as refused:
+        require_answers_to_calls(answers, asked)
+    assert [problem.field for problem in refused.value.fields] == [field]
+
+
+def test_only_a_question_of_its_own_adds_a_message():
+    assert Question(parts=({"type": "text", "text": "hi"},)).adds_message
+    assert not Question(regenerates="m1").adds_message
+    assert not Question(continues="m1").adds_message

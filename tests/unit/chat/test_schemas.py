@@ -10,7 +10,9 @@ from pydantic import BaseModel, ValidationError
 
 from functions.chat.schemas import (
     MAX_CONTENT_CHARS,
+    ChangeConversation,
     ChatSend,
+    ConversationsQuery,
     CreateConversation,
     EventsQuery,
     PageQuery,
@@ -34,23 +36,27 @@ def wrong_fields(model: type[BaseModel], /, **values: Any) -> set[str]:
     return {str(problem["loc"][0]) if problem["loc"] else "body" for problem in refusal.value.errors()}
 
 
+def text_of(body: Any) -> str:
+    return body.content if isinstance(body.content, str) else "\n\n".join(part.text for part in body.content)
+
+
 def parts(*texts: str) -> list[dict[str, str]]:
     return [{"type": "text", "text": text} for text in texts]
 
 
 def test_a_question_may_be_text():
     body = taken(SendMessage, content="hello")
-    assert body.text == "hello"
+    assert text_of(body) == "hello"
     assert body.stream is True
     assert (body.model, body.parent_id, body.max_tokens, body.temperature) == (None, None, None, None)
 
 
 def test_a_question_may_be_parts_of_text():
-    assert taken(SendMessage, content=parts("one", "two")).text == "one\n\ntwo"
+    assert text_of(taken(SendMessage, content=parts("one", "two"))) == "one\n\ntwo"
 
 
 def test_a_part_may_be_empty_as_long_as_another_is_not():
-    assert taken(SendMessage, content=parts("", "two")).text.strip() == "two"
+    assert text_of(taken(SendMessage, content=parts("", "two"))).strip() == "two"
 
 
 @pytest.mark.parametrize("content", ["", " ", "\n\t ", "\u00a0", [], parts(""), parts(" ", "\n")])
@@ -61,7 +67,6 @@ def test_an_empty_question_is_refused(content):
 @pytest.mark.parametrize(
     "content",
     [
-        None,
         1,
         True,
         {"text": "x"},
@@ -79,19 +84,19 @@ def test_a_question_of_another_shape_is_refused(content):
 
 
 def test_the_text_of_a_question_has_a_limit():
-    assert len(taken(SendMessage, content="x" * MAX_CONTENT_CHARS).text) == MAX_CONTENT_CHARS
+    assert len(text_of(taken(SendMessage, content="x" * MAX_CONTENT_CHARS))) == MAX_CONTENT_CHARS
     wrong_fields(SendMessage, content="x" * (MAX_CONTENT_CHARS + 1))
     wrong_fields(SendMessage, content=parts("x" * (MAX_CONTENT_CHARS + 1)))
 
 
 def test_the_parts_of_a_question_have_the_same_limit_in_all():
     half = "x" * (MAX_CONTENT_CHARS // 2)
-    assert len(taken(SendMessage, content=parts(half, half[2:])).text) == MAX_CONTENT_CHARS
+    assert len(text_of(taken(SendMessage, content=parts(half, half[2:])))) == MAX_CONTENT_CHARS
     wrong_fields(SendMessage, content=parts(half, half))
 
 
 def test_a_question_has_at_most_32_parts():
-    assert taken(SendMessage, content=parts(*["x"] * 32)).text.count("x") == 32
+    assert text_of(taken(SendMessage, content=parts(*["x"] * 32))).count("x") == 32
     assert wrong_fields(SendMessage, content=parts(*["x"] * 33)) == {"content"}
 
 
@@ -151,8 +156,8 @@ def test_text_that_cannot_be_stored_is_refused(text):
 def test_what_a_user_writes_is_asked_unchanged(text):
     if not text.strip():
         return
-    assert taken(SendMessage, content=text).text == text
-    assert taken(SendMessage, content=parts(text)).text == text
+    assert text_of(taken(SendMessage, content=text)) == text
+    assert text_of(taken(SendMessage, content=parts(text))) == text
 
 
 @pytest.mark.parametrize("limit", ["0", "101", "-1", "x", ""])
@@ -169,3 +174,79 @@ def test_a_reader_of_events_waits_for_a_bounded_time(field, value):
     assert (query.after, query.wait_s) == (7, 25)
     with pytest.raises(ValidationError):
         taken_query(EventsQuery, **{field: value})
+
+
+# What else a question may say
+
+
+def function(name: str = "look") -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "parameters": {"type": "object"}}}
+
+
+def test_a_question_is_text_or_results_and_never_both_nor_neither():
+    result = [{"tool_call_id": "c1", "content": "42"}]
+    assert taken(SendMessage, tool_results=result).tool_results[0].content == "42"
+    assert wrong_fields(SendMessage) == {"body"}
+    assert wrong_fields(SendMessage, content=None) == {"body"}
+    assert wrong_fields(SendMessage, content="hi", tool_results=result) == {"body"}
+
+
+def test_tools_go_to_the_model_as_they_were_given():
+    tool = function() | {}
+    tool["function"]["strict"] = True
+    body = taken(SendMessage, content="hi", tools=[tool], tool_choice="auto", stop=["END"], seed=7)
+    assert body.parameters == {"tools": [tool], "tool_choice": "auto", "stop": ["END"], "seed": 7}
+
+
+@pytest.mark.parametrize(
+    ("values", "wrong"),
+    [
+        ({"tools": []}, {"tools"}),
+        ({"tools": [function("not a name")]}, {"tools"}),
+        ({"tools": [{"type": "web_search"}]}, {"tools"}),
+        ({"tools": [function(f"f{place}") for place in range(129)]}, {"tools"}),
+        ({"tool_choice": "auto"}, {"body"}),
+        ({"response_format": {"schema": "x" * 70_000}}, {"response_format"}),
+        ({"response_format": "json"}, {"response_format"}),
+        ({"fallbacks": ["a/b"] * 4}, {"fallbacks"}),
+        ({"context_tokens": 999}, {"context_tokens"}),
+        ({"reasoning": {"effort": "huge"}}, {"reasoning"}),
+        ({"stop": [""]}, {"stop"}),
+        ({"system_prompt": "mine"}, {"system_prompt"}),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_by_name(values, wrong):
+    assert wrong_fields(SendMessage, content="hi", **values) == wrong
+
+
+def test_tools_are_bounded_in_all():
+    large = function()
+    large["function"]["parameters"] = {"description": "x" * 40_000}
+    assert wrong_fields(SendMessage, content="hi", tools=[large, large]) == {"body"}
+
+
+def test_an_attachment_is_named_by_its_upload():
+    body = taken(SendMessage, content=[{"type": "image", "upload_id": "upl_1"}])
+    assert body.content[0].upload_id == "upl_1"
+    assert wrong_fields(SendMessage, content=[{"type": "image", "upload_id": "a/b"}]) == {"content"}
+
+
+# Conversations
+
+
+def test_a_temporary_chat_may_say_how_long_it_is_kept():
+    assert taken(CreateConversation, temporary=True, retention_hours=1).retention_hours == 1
+    assert wrong_fields(CreateConversation, retention_hours=1) == {"body"}
+    assert wrong_fields(CreateConversation, temporary=True, retention_hours=24 * 31) == {"retention_hours"}
+
+
+def test_tags_are_distinct_whatever_their_case():
+    assert taken(ChangeConversation, tags=["work", " to  do "]).tags == ["work", "to do"]
+    assert wrong_fields(ChangeConversation, tags=["work", "Work"]) == {"tags"}
+    assert wrong_fields(ChangeConversation, tags=[f"t{place}" for place in range(21)]) == {"tags"}
+
+
+def test_one_filter_at_a_time():
+    assert taken_query(ConversationsQuery, folder_id="f1").folder_id == "f1"
+    with pytest.raises(ValidationError):
+        taken_query(ConversationsQuery, folder_id="f1", tag="work")

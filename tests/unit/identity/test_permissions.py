@@ -40,6 +40,7 @@ def test_every_permission_is_somebodys():
         Permission.USERS_READ,
         Permission.USERS_SUSPEND,
         Permission.USERS_MANAGE,
+        Permission.MODELS_MANAGE,
         Permission.SYSTEM_READ,
     ],
 )

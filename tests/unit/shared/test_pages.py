@@ -17,7 +17,7 @@ def encoded(text: str) -> str:
 
 @given(st.datetimes(timezones=st.just(UTC)), st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,40}", fullmatch=True))
 def test_a_cursor_leads_back_to_its_document(moment, document_id):
-    assert pages._decode(pages._encode(moment, document_id)) == (moment, document_id)
+    assert pages._decode(pages.cursor_after(moment, document_id)) == (moment, document_id)
 
 
 @pytest.mark.parametrize(

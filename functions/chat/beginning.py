@@ -1,0 +1,449 @@
+"""How a turn begins: which models, what at most it can cost, the hold, and what goes to the model.
+
+In a conversation the hold is made while the conversation is read, so a turn waits for one round trip. What decides the
+price (the conversation's settings, images in its history) is known of the last turn or taken for usual; when the
+reading shows that it needs more, the hold is taken back and made again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from functions.access import service as access
+from functions.chat import ending, prompt, repository
+from functions.chat.context import Context, fitting
+from functions.chat.domain import (
+    DEFAULT_CONTEXT_TOKENS,
+    MAX_HISTORY_MESSAGES,
+    MESSAGE_OVERHEAD_TOKENS,
+    Generation,
+    Message,
+    Prompt,
+    Question,
+    Role,
+    Settings,
+    State,
+    json_bytes,
+    require_answers_to_calls,
+    text_bytes,
+)
+from functions.chat.ending import Place
+from functions.chat.turn import Request, Turn
+from functions.chat.uploads import service as uploads
+from functions.chat.uploads.domain import PDF_PLUGINS, Attachment
+from functions.credits import service as credits
+from functions.models import service as models
+from functions.models.domain import answer_tokens, highest_cost_pico_usd
+from shared import store
+from shared.errors import AppError, Conflict, InsufficientCredits, InvalidRequest, NotFound
+from shared.identity.recent import Recent
+from shared.ids import derived_id, new_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from functions.chat.domain import Part
+    from functions.chat.repository import Opened
+    from functions.credits.service import Hold
+    from functions.models.domain import Model
+    from shared.clock import Clock
+    from shared.identity.caller import Caller
+    from shared.store import Batch
+
+HOLD_TTL = timedelta(minutes=15)
+"""Longer than any request may take. A turn that outlives its hold all the same is charged as a correction."""
+NO_PLAN = "enterprise"
+"""What work of our own may use, which no user asked for."""
+_JUDGED_AT_MOST = 3
+_MESSAGES_BESIDE_HISTORY = 4
+"""System prompt, summary, question, and the instruction to go on."""
+_BYTES_PER_TOKEN = 3
+_CONVERSATIONS_REMEMBERED = 20_000
+_REMEMBERED_FOR = timedelta(minutes=5)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What of a conversation decides how much a turn in it can cost."""
+
+    settings: Settings = field(default_factory=Settings)
+    images: int = 0
+    file_bytes: int = 0
+    has_documents: bool = False
+    """Files whose text nothing bounds but what the model can read."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a turn holds credits for."""
+
+    settings: Settings
+    chain: tuple[Model, ...]
+    amount_micro: int
+
+
+@dataclass(frozen=True)
+class Key:
+    """Who asks, and the id under which the turn is known to a repetition of its request."""
+
+    uid: str
+    generation_id: str
+    caller: Caller | None = None
+
+    @property
+    def plan(self) -> str:
+        return self.caller.plan if self.caller else NO_PLAN
+
+
+class AlreadyBegun(Exception):
+    """There is a generation with this id: an earlier attempt at the same request began it."""
+
+    def __init__(self, generation_id: str) -> None:
+        super().__init__(generation_id)
+        self.generation_id = generation_id
+
+
+class _Misjudged(Exception):
+    """The conversation is another than was thought; nothing is held any more."""
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__()
+        self.facts = facts
+
+
+_remembered: Recent[Facts] = Recent(size=_CONVERSATIONS_REMEMBERED, keep=_REMEMBERED_FOR)
+
+
+def begin(key: Key, conversation_id: str, question: Question, *, clock: Clock, keep_partial: bool) -> Turn:
+    """Hold the credits and read the conversation, both at once.
+
+    Raises NotFound for a conversation that is not this user's, InvalidRequest for an unknown model or message,
+    PermissionDenied for a model that the plan has not, InsufficientCredits, and AlreadyBegun; in each case nothing is
+    held and nothing is written.
+    """
+    facts = _remembered.get(_name(key.uid, conversation_id), clock())
+    if facts is None:
+        facts = _facts_first(key, conversation_id, question)
+    for _ in range(_JUDGED_AT_MOST):
+        terms = terms_of(question, facts, key.plan)
+        _check_key(key, terms, clock())
+        try:
+            return _begin_on(terms, facts, key, conversation_id, question, clock=clock, keep_partial=keep_partial)
+        except _Misjudged as error:
+            facts = error.facts
+            key = replace(key, generation_id=derived_id("gen", key.generation_id))
+    raise Conflict("The conversation is being changed by somebody else; ask again.", retry_after_s=1)
+
+
+def begin_alone(key: Key, asked: Prompt, *, clock: Clock, keep_partial: bool) -> Turn:
+    """A turn outside any conversation. Raises as `begin` does."""
+    chain = models.choose(asked.model, plan=key.plan, fallbacks=asked.fallbacks)
+    tokens, images, has_documents = prompt.bound_of(asked.messages, asked.parameters)
+    facts = Facts(images=images, has_documents=has_documents)
+    amount_micro = _highest_micro(chain, tokens, facts, asked.max_tokens)
+    terms = Terms(Settings(model=asked.model, max_tokens=asked.max_tokens), chain, amount_micro)
+    _check_key(key, terms, clock())
+    generation = _generation(key, None, None, terms, clock())
+    hold, refusal = _hold(generation, terms, key)
+    if refusal is not None:
+        raise refusal
+    assert hold is not None, "without a refusal there is a hold"
+    request = Request(
+        chain, asked.messages, asked.parameters, max_tokens=asked.max_tokens, names_model=asked.model is not None
+    )
+    return Turn(generation, hold, request, Place(), clock=clock, keep_partial=keep_partial)
+
+
+def terms_of(question: Question, facts: Facts, plan: str) -> Terms:
+    """Which models are asked and what is held: enough for the dearest of them, whatever the conversation holds."""
+    settings = question.settings.over(facts.settings)
+    chain = models.choose(
+        question.settings.model, plan=plan, fallbacks=settings.fallbacks or (), preferred=facts.settings.model
+    )
+    text, images, has_documents = uploads.prompt_bound(attachments_in(question.parts))
+    tokens = (
+        (settings.context_tokens or DEFAULT_CONTEXT_TOKENS)
+        + len((settings.system_prompt or "").encode())
+        + sum(map(text_bytes, question.parts))
+        + json_bytes(question.parameters)
+        + text
+        + facts.file_bytes
+        + MESSAGE_OVERHEAD_TOKENS * (MAX_HISTORY_MESSAGES + _MESSAGES_BESIDE_HISTORY)
+    )
+    beside = replace(facts, images=facts.images + images, has_documents=facts.has_documents or has_documents)
+    return Terms(settings, chain, _highest_micro(chain, tokens, beside, settings.max_tokens))
+
+
+def attachments_in(parts: Iterable[Part]) -> list[Attachment]:
+    return [
+        Attachment(
+            id=part["upload_id"],
+            name=part["name"],
+            content_type=part["content_type"],
+            size_bytes=part["size_bytes"],
+            kind=part["type"],
+            conversation_id=None,
+        )
+        for part in parts
+        if part["type"] in ("image", "file")
+    ]
+
+
+def _highest_micro(chain: Sequence[Model], tokens: int, facts: Facts, max_tokens: int | None) -> int:
+    """What is held: at least the smallest amount, so every turn has a hold, and an account in debt none."""
+    return max(1, *(_highest_of(model, tokens, facts, max_tokens) for model in chain))
+
+
+def _highest_of(model: Model, tokens: int, facts: Facts, max_tokens: int | None) -> int:
+    highest = highest_cost_pico_usd(
+        model,
+        prompt_tokens=model.context_tokens if facts.has_documents else tokens,
+        answer_tokens=answer_tokens(model, max_tokens),
+        images=facts.images,
+    )
+    return credits.credits_for_cost(highest, model.markup_percent)
+
+
+def _facts_first(key: Key, conversation_id: str, question: Question) -> Facts:
+    """What is taken for usual; a key that may not ask every model needs to know which one it will be."""
+    if question.names_model or key.caller is None or key.caller.key is None:
+        return Facts()
+    opened = repository.find_opened(key.uid, conversation_id)
+    return Facts(settings=_settings_of(opened)) if opened else Facts()
+
+
+def _check_key(key: Key, terms: Terms, now: datetime) -> None:
+    """What was begun with the key before may be told again, whatever the key may do by now."""
+    if key.caller is None or key.caller.key is None:
+        return
+    try:
+        for model in terms.chain:
+            access.check_key(key.caller, model.slug, needed_micro=terms.amount_micro, now=now)
+    except AppError:
+        if repository.find_generation(key.uid, key.generation_id) is None:
+            raise
+
+
+def _begin_on(
+    terms: Terms, facts: Facts, key: Key, conversation_id: str, question: Question, *, clock: Clock, keep_partial: bool
+) -> Turn:
+    generation = _generation(key, conversation_id, question, terms, clock())
+    opening = repository.start_opening(key.uid, conversation_id)
+    hold, refusal = _hold(generation, terms, key)
+    try:
+        opened = opening.result()
+        if opened is None:
+            raise NotFound("There is no such conversation.")
+        branch = _branch(key.uid, opened, question)
+        summary, history = _history(branch, question, terms)
+        found = _facts(opened, history)
+        if found != facts:
+            terms = _covered(terms, found, question, key, refused=refusal is not None)
+        if refusal is not None:
+            raise refusal
+        request = _request(key.uid, terms, question, (summary, history), now=clock())
+    except (AppError, _Misjudged):
+        if hold is not None:
+            _let_go(generation, hold, clock())
+        raise
+    assert hold is not None, "without a refusal there is a hold"
+    _remembered.put(_name(key.uid, conversation_id), found, clock())
+    place = Place(
+        first_turn=opened.conversation.message_count == 0,
+        temporary=opened.conversation.state is State.TEMPORARY,
+        context=branch,
+        budget_bytes=terms.settings.context_tokens or DEFAULT_CONTEXT_TOKENS,
+    )
+    placed = replace(generation, parent_id=branch.tip)
+    return Turn(placed, hold, request, place, clock=clock, keep_partial=keep_partial)
+
+
+def _name(uid: str, conversation_id: str) -> str:
+    return f"{uid}/{conversation_id}"
+
+
+def _generation(
+    key: Key, conversation_id: str | None, question: Question | None, terms: Terms, now: datetime
+) -> Generation:
+    model = terms.chain[0]
+    return Generation(
+        id=key.generation_id,
+        uid=key.uid,
+        conversation_id=conversation_id,
+        message_id=new_id("msg"),
+        user_message_id=new_id("msg") if question and question.adds_message else None,
+        parent_id=question.parent_id if question else None,
+        question=question.parts if question else (),
+        question_role=question.role.value if question else Role.USER.value,
+        continues=question.continues if question else None,
+        model=model.slug,
+        markup_percent=model.markup_percent,
+        started_at=now,
+    )
+
+
+# The hold
+
+
+def _hold(generation: Generation, terms: Terms, key: Key) -> tuple[Hold | None, InsufficientCredits | NotFound | None]:
+    def also(batch: Batch) -> None:
+        repository.start_generation(batch, generation)
+        if generation.conversation_id is not None:
+            repository.begin_in_conversation(batch, generation)
+
+    try:
+        hold = credits.hold(
+            generation.uid,
+            generation.id,
+            terms.amount_micro,
+            purpose="chat",
+            ref=_reference(generation, key),
+            ttl=HOLD_TTL,
+            now=generation.started_at,
+            also=also,
+            undo=lambda batch: repository.forget_generation(batch, generation),
+        )
+    except InsufficientCredits as refusal:
+        refused = credits.find_hold(generation.uid, generation.id)
+        if refused is not None and refused.created_at != generation.started_at:
+            raise AlreadyBegun(generation.id) from refusal
+        return None, refusal
+    except store.StaleWrite:
+        return None, NotFound("There is no such conversation.")
+    except Conflict as error:  # the hold has ended since, or the model's price has changed
+        raise AlreadyBegun(generation.id) from error
+    if hold.created_at != generation.started_at:
+        raise AlreadyBegun(generation.id)
+    return hold, None
+
+
+def _reference(generation: Generation, key: Key) -> dict[str, str]:
+    reference = {"generation_id": generation.id}
+    if generation.conversation_id is not None:
+        reference["conversation_id"] = generation.conversation_id
+    if key.caller is not None and key.caller.key is not None:
+        reference[ending.KEY_BUDGET] = key.caller.key.budget_id
+    return reference
+
+
+def _covered(terms: Terms, found: Facts, question: Question, key: Key, *, refused: bool) -> Terms:
+    """The terms by what was found, if what is held is enough for them. Raises _Misjudged."""
+    right = terms_of(question, found, key.plan)
+    same_model = right.chain[0].slug == terms.chain[0].slug
+    if same_model and (
+        right.amount_micro == terms.amount_micro if refused else right.amount_micro <= terms.amount_micro
+    ):
+        return right
+    raise _Misjudged(found)
+
+
+def _let_go(generation: Generation, hold: Hold, now: datetime) -> None:
+    """Take back what was begun: nothing was asked."""
+    batch = store.new_batch()
+    credits.release_into(batch, hold, now=now, reason="not_asked")
+    repository.forget_generation(batch, generation)
+    store.commit(batch)
+
+
+# What goes to the model
+
+
+def _branch(uid: str, opened: Opened, question: Question) -> Context:
+    """The branch that the new message follows; its `tip` is that message's parent. Raises InvalidRequest, NotFound."""
+    if question.replaces is not None:
+        replaced = _get_message(uid, opened, question.replaces)
+        if replaced.role != Role.USER:
+            raise InvalidRequest.of("message_id", "is not a message of yours; regenerate an answer instead")
+        return _get_branch(uid, opened, replaced.parent_id)
+    if question.regenerates is not None:
+        target = _get_message(uid, opened, question.regenerates)
+        return _get_branch(uid, opened, target.parent_id if target.role == Role.ASSISTANT else target.id)
+    if question.continues is not None:
+        answer = _get_message(uid, opened, question.continues)
+        if answer.role != Role.ASSISTANT:
+            raise InvalidRequest.of("message_id", "is not an answer, so there is nothing to go on with")
+        return _get_branch(uid, opened, answer.id)
+    branch = _find_branch(uid, opened, question.parent_id or opened.conversation.tip)
+    if branch is None:
+        raise InvalidRequest.of("parent_id", "is not a message of this conversation")
+    if question.role is Role.TOOL:
+        require_answers_to_calls(question.parts, branch.messages[-1] if branch.messages else None)
+    return branch
+
+
+def _get_message(uid: str, opened: Opened, message_id: str) -> Message:
+    known = {message.id: message for message in opened.context.messages}
+    found = known.get(message_id) or repository.find_node(uid, opened.conversation.id, message_id)
+    if found is None:
+        raise NotFound("There is no such message in this conversation.")
+    return found
+
+
+def _get_branch(uid: str, opened: Opened, message_id: str | None) -> Context:
+    branch = _find_branch(uid, opened, message_id)
+    if branch is None:
+        raise NotFound("What this message follows is gone.")
+    return branch
+
+
+def _find_branch(uid: str, opened: Opened, message_id: str | None) -> Context | None:
+    if message_id is None:
+        return Context()
+    if opened.context.tip is not None and (known := opened.context.up_to(message_id)):
+        return known
+    made = repository.find_context(uid, opened.conversation.id, message_id, limit=MAX_HISTORY_MESSAGES)
+    if made is None:
+        return None
+    covered = opened.context.summarised_to
+    if covered in {message.id for message in made.messages}:
+        return made.summarised(opened.context.summary, covered)
+    return made
+
+
+def _history(branch: Context, question: Question, terms: Terms) -> tuple[str, list[Message]]:
+    """The summary and the messages that go along, as the settings and the model's size allow.
+
+    What the model can read is reckoned at three bytes a token; when that was too much it says so itself.
+    """
+    model, settings = terms.chain[0], terms.settings
+    beside = sum(map(text_bytes, question.parts)) + len((settings.system_prompt or "").encode())
+    room = (model.context_tokens - answer_tokens(model, settings.max_tokens)) * _BYTES_PER_TOKEN - beside
+    budget = min(settings.context_tokens or DEFAULT_CONTEXT_TOKENS, max(room, 0))
+    return fitting(branch, budget)
+
+
+def _facts(opened: Opened, history: Sequence[Message]) -> Facts:
+    text, images, has_documents = uploads.prompt_bound(
+        attachments_in(part for message in history for part in message.parts)
+    )
+    return Facts(_settings_of(opened), images=images, file_bytes=text, has_documents=has_documents)
+
+
+def _settings_of(opened: Opened) -> Settings:
+    said = opened.conversation.settings.model_dump(exclude_none=True)
+    if "fallbacks" in said:
+        said["fallbacks"] = tuple(said["fallbacks"])
+    return Settings(**said)
+
+
+def _request(uid: str, terms: Terms, question: Question, told: tuple[str, list[Message]], *, now: datetime) -> Request:
+    summary, history = told
+    if question.adds_message:
+        history = [*history, Message(id="", parent_id=None, role=question.role.value, parts=question.parts)]
+    attached = attachments_in(part for message in history for part in message.parts)
+    links = uploads.upstream_parts(uid, attached, now=now) if attached else []
+    shown = {attachment.id: part for attachment, part in zip(attached, links, strict=True)}
+    messages = prompt.messages_of(terms.settings, summary, history, shown, go_on=question.continues is not None)
+    parameters = {**prompt.parameters_of(terms.settings), **question.parameters}
+    if uploads.prompt_bound(attached).whole_context:
+        parameters["plugins"] = list(PDF_PLUGINS)
+    return Request(
+        terms.chain,
+        tuple(messages),
+        parameters,
+        max_tokens=terms.settings.max_tokens,
+        names_model=question.names_model,
+    )

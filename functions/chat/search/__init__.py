@@ -1,0 +1,1 @@
+"""Content search of one user's conversations: words of messages and titles, found without a scan."""

@@ -1,0 +1,1 @@
+"""Conversations that their owners show to whoever has the link."""

@@ -1,0 +1,1 @@
+"""Attachments: images and files that people upload and send with their messages."""

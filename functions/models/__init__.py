@@ -1,0 +1,1 @@
+"""The models on offer: the provider's catalogue, what operators decided about it, and which models a turn asks."""

@@ -1,0 +1,7 @@
+"""What the catalogue holds about a user: nothing."""
+
+from shared.holdings import NothingPersonal
+
+HOLDINGS = (
+    NothingPersonal("model_policies", because="what operators decided about models; who did stands in their own log"),
+)

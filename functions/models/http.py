@@ -1,0 +1,57 @@
+"""The catalogue over HTTP: which models the caller may ask, and what they cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from functions.models import schemas, service
+from functions.models.views import model_view
+from functions.users import preferences
+from shared.http.function import http_function
+from shared.http.routes import Call, Routes
+from shared.identity.permissions import Permission
+
+if TYPE_CHECKING:
+    from functions.models.domain import Offer
+    from shared.identity.caller import Caller
+
+routes = Routes("models")
+
+
+@routes.get("/api/v1/models", who=Permission.MODELS_READ, query=schemas.ModelsQuery, answer=schemas.ModelList)
+def list_models(call: Call[Any, schemas.ModelsQuery]) -> schemas.ModelList:
+    """The models on offer, by id: what they can do, whether the caller may ask them, and what a thousand words cost.
+
+    Favourites and the default model are those of the caller's preferences.
+    """
+    caller, query = call.caller, call.query
+    chosen = preferences.get(caller.uid, now=call.now)
+    default, favourites = service.default_for(caller.plan, chosen.default_model), frozenset(chosen.favourite_models)
+    views = [
+        model_view(
+            listed,
+            available=listed.available and _key_allows(caller, listed.offer),
+            favourite=listed.offer.slug in favourites,
+            is_default=listed.offer.slug == default,
+        )
+        for listed in service.list_for(caller.plan)
+        if _is_wanted(listed.offer, query)
+    ]
+    items = [
+        view for view in views if (view.available or not query.available) and (view.favourite or not query.favourites)
+    ]
+    return schemas.ModelList(items=items, default=default)
+
+
+def _is_wanted(offer: Offer, query: schemas.ModelsQuery) -> bool:
+    searched = query.q.casefold()
+    fits = searched in offer.slug.casefold() or searched in offer.name.casefold()
+    return fits and (query.input is None or query.input in offer.input_modalities)
+
+
+def _key_allows(caller: Caller, offer: Offer) -> bool:
+    allowed = caller.key.allowed_models if caller.key else None
+    return allowed is None or offer.slug in allowed
+
+
+models = http_function("models", routes)

@@ -1,0 +1,1 @@
+"""Programs ask models here in the words of OpenAI's API."""

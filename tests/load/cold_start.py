@@ -1,0 +1,39 @@
+"""How long a function takes from the start of its process to the end of its first answer."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from pathlib import Path
+
+from tests.load.subjects import ask
+from tests.processes import FunctionProcess
+
+_PATIENCE_S = 60.0
+
+
+class _Cold(FunctionProcess):
+    """A function that is asked as soon as anybody listens."""
+
+    def __init__(self, target: str, log: Path, request: bytes, **options: str) -> None:
+        self._request = request
+        self._began_at = time.monotonic()
+        super().__init__(target, log, **options)
+
+    def _wait_until_it_answers(self) -> None:
+        while time.monotonic() < self._began_at + _PATIENCE_S and self._process.poll() is None:
+            with contextlib.suppress(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", self.port)).close()
+                break
+            time.sleep(0.001)
+        answer = ask(self.port, self._request)
+        self.took_s = time.monotonic() - self._began_at
+        assert answer.status == 200, answer.body.decode()
+
+
+def measure(target: str, folder: Path, request: bytes, **options: str) -> float:
+    """Seconds until `request` was answered by a new process."""
+    process = _Cold(target, folder / f"{target}-cold-{time.monotonic_ns()}.log", request, **options)
+    process.kill()
+    return process.took_s

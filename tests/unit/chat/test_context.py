@@ -1,0 +1,121 @@
+"""What of a conversation goes along with a question: bounded by bytes, well-formed, and the same after storing."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from functions.chat.context import (
+    MAX_KEPT_BYTES,
+    Context,
+    fitting,
+    for_context,
+    from_json,
+    size_of,
+    to_json,
+)
+from functions.chat.domain import MAX_HISTORY_MESSAGES, Message
+
+TEXTS = st.text(max_size=300)
+
+
+def said(message_id: str, role: str, text: str) -> Message:
+    return Message(message_id, None, role, ({"type": "text", "text": text},))
+
+
+def talk(texts: list[str]) -> tuple[Message, ...]:
+    """Question and answer in turns."""
+    return tuple(said(f"m{place}", ("user", "assistant")[place % 2], text) for place, text in enumerate(texts))
+
+
+def ids(messages: Any) -> list[str]:
+    return [message.id for message in messages]
+
+
+PARTS = st.one_of(
+    st.builds(lambda text: {"type": "text", "text": text}, TEXTS),
+    st.builds(lambda name: {"type": "image", "upload_id": "u", "name": name, "content_type": "image/png"}, TEXTS),
+    st.builds(lambda text: {"type": "tool_call", "id": text, "name": "f", "arguments": "{}"}, TEXTS),
+)
+MESSAGES = st.lists(
+    st.builds(
+        Message,
+        st.text(min_size=1, max_size=10),
+        st.none() | st.text(max_size=10),
+        st.sampled_from(["user", "assistant", "tool"]),
+        st.lists(PARTS, max_size=4).map(tuple),
+        st.none() | st.text(max_size=20),
+    ),
+    max_size=8,
+)
+
+
+@given(MESSAGES)
+def test_a_context_is_the_same_after_it_was_stored(messages):
+    assert from_json(to_json(Context("t", tuple(messages)))) == tuple(messages)
+
+
+@given(st.lists(TEXTS, min_size=1, max_size=90), st.integers(0, 8_000), st.text(max_size=50))
+def test_what_goes_along_is_the_newest_that_fits_and_begins_with_a_question(texts, budget, summary):
+    context = Context("t", talk(texts), summary=summary)
+    told, chosen = fitting(context, budget)
+    assert told == summary
+    assert sum(map(size_of, chosen)) + len(summary.encode()) <= max(budget, len(summary.encode()) + 8)
+    assert len(chosen) <= MAX_HISTORY_MESSAGES
+    assert not chosen or chosen[0].role == "user"
+    assert not chosen or ids(chosen) == ids(context.messages)[-len(chosen) :]
+
+
+def test_a_message_larger_than_the_budget_is_cut_in_its_middle():
+    long = "start " + "x" * 10_000 + " end"
+    _, chosen = fitting(Context("m0", (said("m0", "user", long),)), 1_000)
+    assert chosen[0].text.startswith("start ")
+    assert chosen[0].text.endswith(" end")
+    assert size_of(chosen[0]) <= 1_000
+
+
+def test_results_of_calls_that_were_cut_off_do_not_go_along():
+    call = Message("m1", "m0", "assistant", ({"type": "tool_call", "id": "c", "name": "f", "arguments": "{}"},))
+    result = Message("m2", "m1", "tool", ({"type": "tool_result", "tool_call_id": "c", "text": "r" * 50},))
+    answer = said("m3", "assistant", "so")
+    question = said("m4", "user", "and?")
+    context = Context("m4", (said("m0", "user", "x" * 5_000), call, result, answer, question))
+    _, chosen = fitting(context, 400)
+    assert ids(chosen) == ["m4"]
+
+
+@given(st.lists(TEXTS, min_size=1, max_size=40), st.lists(TEXTS, min_size=1, max_size=2), st.integers(100, 4_000))
+def test_a_context_grows_at_its_end_and_stays_bounded(before, new, budget):
+    context = Context("t", talk(before)).followed_by(
+        [said(f"n{place}", "user", text) for place, text in enumerate(new)], budget_bytes=budget
+    )
+    assert context.tip == f"n{len(new) - 1}"
+    assert context.messages[-1].id == context.tip
+    assert len(context.messages) == 1 or context.bytes <= budget * 1.5
+
+
+def test_a_message_of_any_size_can_be_kept():
+    context = Context().followed_by([said("m0", "user", "ä" * MAX_KEPT_BYTES)], budget_bytes=256_000)
+    assert context.bytes <= MAX_KEPT_BYTES
+
+
+def test_a_branch_ends_at_the_message_that_was_asked_for():
+    context = Context("m3", talk(["a", "b", "c", "d"]), summary="before", summarised_to="m-1")
+    assert context.up_to("m3") is context
+    earlier = context.up_to("m1")
+    assert earlier is not None
+    assert (earlier.tip, ids(earlier.messages), earlier.summary) == ("m1", ["m0", "m1"], "before")
+    assert context.up_to("elsewhere") is None
+
+
+def test_a_summary_takes_the_place_of_the_messages_it_covers():
+    context = Context("m3", talk(["a", "b", "c", "d"])).summarised("a and b", "m1")
+    assert ids(context.messages) == ["m2", "m3"]
+    assert (context.summary, context.summarised_to) == ("a and b", "m1")
+
+
+@pytest.mark.parametrize("hidden", ["reasoning", "citation"])
+def test_a_model_is_not_shown_its_reasoning_nor_its_sources(hidden):
+    shown = for_context("m1", None, "assistant", [{"type": hidden, "text": "x"}, {"type": "text", "text": "y"}])
+    assert [part["type"] for part in shown.parts] == ["text"]
