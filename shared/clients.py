@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
     from shared.firestore_channel import FirestoreChannel
     from shared.openrouter import OpenRouter
+    from shared.redis_link import Link
 
 AUTH_TIMEOUT_S = 5
 """Of one request to Firebase Auth, or for its certificates; the SDK's own is two minutes."""
+REDIS_TIMEOUT_S = 1.0
 
 _lock = threading.Lock()
 _made: dict[str, Any] = {}
@@ -68,8 +70,20 @@ def firestore_database() -> str:
     return name
 
 
+def redis_link() -> Link:
+    """Redis for what a request can do without, but rather waits for a moment: logs of generations, sessions."""
+
+    def make() -> Link:
+        from shared.redis_link import Link
+
+        return Link(settings().redis_url, timeout_s=REDIS_TIMEOUT_S)
+
+    link: Link = _once("redis_link", make)
+    return link
+
+
 def redis_client() -> redis.Redis:
-    """Redis with short time-outs: it carries streams and caches, and a slow Redis is worse than none."""
+    """The general client, slow to import and to call: for what looks through Redis, off every request's way."""
 
     def make() -> redis.Redis:
         import redis

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import grpc  # type: ignore[import-untyped]  # it ships no types
+from grpc.experimental import ChannelOptions  # type: ignore[import-untyped]  # it ships no types
 
 from shared.firestore_wire import MESSAGES, Message
 
@@ -31,7 +32,7 @@ _OPTIONS = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
     # Otherwise a thread of the channel takes the answers in, and hands each to the one that waits for it.
-    (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1),
+    (ChannelOptions.SingleThreadedUnaryStream, 1),
 )
 _KEEP_ALIVE = ("grpc.keepalive_time_ms", 30_000)
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 1.0

@@ -13,11 +13,9 @@ import secrets
 import threading
 import time
 from dataclasses import asdict, dataclass
-from typing import cast
 
-import redis
-
-from shared.clients import redis_client
+from shared.clients import redis_link
+from shared.redis_link import LinkFailed
 from shared.settings import settings
 
 INTERVAL_S = 5.0
@@ -66,23 +64,21 @@ class _Reporter:
 
     def _take_the_gone_away(self) -> None:
         try:
-            heard = cast("dict[str, str]", redis_client().hgetall(self._key))
-            read = {name: _instance_of(line) for name, line in heard.items()}
+            answer = iter(redis_link().call("HGETALL", self._key))
+            read = {name: _instance_of(line) for name, line in zip(answer, answer, strict=True)}
             gone = [name for name, found in read.items() if found is None or time.time() - found.heard_at > _KEPT_S]
             if gone:
-                redis_client().hdel(self._key, *gone)
-        except redis.RedisError:
+                redis_link().call("HDEL", self._key, *gone)
+        except LinkFailed:
             return  # the next instance does it
 
     def _report(self) -> None:
         with self._lock:
             said = Instance(settings().revision, time.time(), self._requests, self._failures, self._last_request_failed)
         try:
-            pipeline = redis_client().pipeline(transaction=False)
-            pipeline.hset(self._key, self._instance, json.dumps(asdict(said)))
-            pipeline.expire(self._key, _KEPT_S)
-            pipeline.execute()
-        except redis.RedisError:
+            line = json.dumps(asdict(said))
+            redis_link().call_all([("HSET", self._key, self._instance, line), ("EXPIRE", self._key, _KEPT_S)])
+        except LinkFailed:
             return  # the registry shows what it last heard, and when: that is what is known
 
 
@@ -95,6 +91,11 @@ def serve_as(function: str) -> None:
     _reporter = _Reporter(function)
 
 
+def is_serving() -> bool:
+    """Whether this process serves a function, and is not one that only looks at them (deployment, tests)."""
+    return _reporter is not None
+
+
 def note(*, failed: bool) -> None:
     """A request or an event is done."""
     if _reporter is not None:
@@ -102,18 +103,15 @@ def note(*, failed: bool) -> None:
 
 
 def instances(functions: list[str]) -> dict[str, list[Instance]]:
-    """What was heard of each function within the last day. Raises redis.RedisError."""
-    pipeline = redis_client().pipeline(transaction=False)
-    for function in functions:
-        pipeline.hvals(_key(function))
-    heard = cast("list[list[str]]", pipeline.execute())
+    """What was heard of each function within the last day. Raises LinkFailed."""
+    heard = redis_link().call_all([("HVALS", _key(function)) for function in functions])
     return {
         function: [found for line in lines if (found := _instance_of(line))]
         for function, lines in zip(functions, heard, strict=True)
     }
 
 
-def _instance_of(line: str) -> Instance | None:
+def _instance_of(line: bytes) -> Instance | None:
     """None for what another revision wrote in a way of its own."""
     try:
         return Instance(**json.loads(line))

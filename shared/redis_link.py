@@ -11,12 +11,12 @@ import hashlib
 import socket
 import ssl
 from collections import deque
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from io import BufferedReader
 
 TIMEOUT_S = 0.05
@@ -29,6 +29,7 @@ _BROKEN = (OSError, ValueError)
 """Of the network, and of an answer that is none."""
 
 Argument = bytes | str | int
+Command = Sequence[Argument]
 
 
 class LinkFailed(Exception):
@@ -68,11 +69,17 @@ class Link:
 
     def call(self, *command: Argument) -> Any:
         """The answer: an integer, bytes, None, or a list of them. Raises LinkFailed."""
-        packed = _pack(command)
+        return self.call_all([command])[0]
+
+    def call_all(self, commands: Sequence[Command]) -> list[Any]:
+        """The answers to several commands that go out together. They are all carried out, also when one of them is
+        refused. Raises LinkFailed.
+        """
+        packed, count = b"".join(map(_pack, commands)), len(commands)
         idle = self._take_idle()
         if idle is not None:
             try:
-                return self._exchange(idle, packed)
+                return self._exchange(idle, packed, count)
             except _STALE:
                 # Redis or something between closed it while it was idle; then its siblings are closed too. Should
                 # Redis have carried the command out before it closed, it is counted twice, which harms nobody.
@@ -80,7 +87,7 @@ class Link:
             except _BROKEN as error:
                 raise LinkFailed(repr(error)) from error
         try:
-            return self._exchange(self._connect(), packed)
+            return self._exchange(self._connect(), packed, count)
         except _BROKEN as error:
             raise LinkFailed(repr(error)) from error
 
@@ -104,9 +111,9 @@ class Link:
         except IndexError:
             return None
 
-    def _exchange(self, connection: _Connection, packed: bytes) -> Any:
+    def _exchange(self, connection: _Connection, packed: bytes, count: int) -> list[Any]:
         try:
-            answer = connection.exchange(packed)
+            answers = connection.exchange(packed, count)
         except CommandRefused:
             self._give_back(connection)
             raise
@@ -115,7 +122,7 @@ class Link:
             connection.close()
             raise
         self._give_back(connection)
-        return answer
+        return answers
 
     def _give_back(self, connection: _Connection) -> None:
         if len(self._idle) < _MAX_IDLE:
@@ -127,7 +134,7 @@ class Link:
         connection = _Connection(self._open_socket())
         try:
             for command in self._greeting:
-                connection.exchange(_pack(command))
+                connection.exchange(_pack(command), 1)
         except BaseException:
             connection.close()
             raise
@@ -154,10 +161,22 @@ class _Connection:
         self._sock = sock
         self._file: BufferedReader = sock.makefile("rb")
 
-    def exchange(self, packed: bytes) -> Any:
-        """Raises CommandRefused; OSError, a ConnectionError when the other side has closed; ValueError for nonsense."""
+    def exchange(self, packed: bytes, count: int) -> list[Any]:
+        """The answers to so many commands.
+
+        Raises CommandRefused, once all are there, for the first that is an error; OSError, a ConnectionError when the
+        other side has closed; ValueError for nonsense.
+        """
         self._sock.sendall(packed)
-        return self._read()
+        answers, refusals = list[Any](), list[CommandRefused]()
+        for _ in range(count):
+            try:
+                answers.append(self._read())
+            except CommandRefused as refusal:
+                refusals.append(refusal)
+        if refusals:
+            raise refusals[0]
+        return answers
 
     def close(self) -> None:
         self._file.close()

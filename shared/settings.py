@@ -51,6 +51,12 @@ _TRUSTED_PROXIES = IntParam(
     default=1,
     description="How many proxies in front append to X-Forwarded-For; the address they name is the one that is limited",
 )
+_UTILITY_MODEL = StringParam(
+    "UTILITY_MODEL",
+    default="openai/gpt-4o-mini",
+    description="The cheap model, better one that does not reason, which works for the product itself and is paid by "
+    "the operator: titles, summaries; empty: none, so titles are first words and nothing is summed up",
+)
 CHAT_MIN_INSTANCES = IntParam(
     "CHAT_MIN_INSTANCES", default=0, description="Instances of the chat function that stay warm, at a price"
 )
@@ -73,6 +79,7 @@ class Settings:
     storage_bucket: str
     app_check: AppCheck
     trusted_proxies: int
+    utility_model: str
     openrouter_api_key: str = field(repr=False)
 
 
@@ -93,6 +100,7 @@ def settings() -> Settings:
         storage_bucket=_STORAGE_BUCKET.value or f"{project_id}.firebasestorage.app",
         app_check=AppCheck(_APP_CHECK.value),
         trusted_proxies=_TRUSTED_PROXIES.value,
+        utility_model=_UTILITY_MODEL.value.strip(),
         openrouter_api_key=OPENROUTER_API_KEY.value,
     )
 

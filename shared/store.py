@@ -188,6 +188,8 @@ class Committing:
     def __init__(self, batch: Batch, *, at_once: bool) -> None:
         channel = firestore_channel()
         self._request = batch.request
+        if not self._request.database:  # of a batch without writes
+            self._request.database = firestore_database()
         self._begin = channel.start_commit if at_once else channel.commit
         self._exchange = self._ask()
 

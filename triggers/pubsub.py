@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import base64
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from firebase_functions.pubsub_fn import on_message_published
 
-from functions.chat import service as chat
 from functions.chat.events import MessageCompleted
+from functions.chat.search import service as search
+from functions.chat.summaries import summarise_conversation
+from functions.chat.titles import title_conversation
 from shared import log
 from shared.clock import utc_now
 from shared.deployment import arguments_of
 from shared.events import Event
+from shared.settings import OPENROUTER_API_KEY
 from shared.trace import continue_trace, set_trace
 from triggers.edge import edge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_CONSUMERS: dict[str, tuple[Callable[..., None], ...]] = {
+    # The quick one first: the others wait for a model.
+    MessageCompleted.type: (search.index_turn, title_conversation, summarise_conversation),
+}
 
 
 @edge("on_chat_event")
@@ -27,9 +38,23 @@ def _on_chat_event(fired: Any) -> None:
         log.error("message is not an event", cause=error, message_id=message.message_id)
         return
     set_trace(continue_trace(event.traceparent))
-    if event.type == MessageCompleted.type and event.data.get("first_in_conversation"):
-        chat.title_conversation(event, now=utc_now())
+    _consume(event)
     log.info("message", topic="chat-events", event_type=event.type, event_id=event.id)
 
 
-on_chat_event = on_message_published(topic="chat-events", retry=True, **arguments_of("on_chat_event"))(_on_chat_event)
+def _consume(event: Event) -> None:
+    """Have every consumer try. When one fails the message comes again, and those that are done know their event."""
+    failures: list[Exception] = []
+    for consume in _CONSUMERS.get(event.type, ()):
+        try:
+            consume(event, now=utc_now())
+        except Exception as error:  # noqa: BLE001  # each consumer is an edge of its own
+            log.error("consumer failed", cause=error, consumer=consume.__name__, event_id=event.id)
+            failures.append(error)
+    if failures:
+        raise ExceptionGroup(f"{len(failures)} consumers of {event.id} failed", failures)
+
+
+on_chat_event = on_message_published(
+    topic="chat-events", retry=True, secrets=[OPENROUTER_API_KEY], **arguments_of("on_chat_event")
+)(_on_chat_event)

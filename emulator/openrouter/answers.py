@@ -247,7 +247,7 @@ def _content(request: ChatRequest, answer: Answer, random: Random, *, draws: boo
         elif request.output_schema is not None:
             words = json.dumps(tools.sample(request.output_schema, asked), ensure_ascii=False)
         else:
-            words = text.reply(asked, random)
+            words = text.errand(request.instructions, asked) or text.reply(asked, random)
             if request.messages[-1].role == "tool":
                 words = f"The tool says: {request.messages[-1].text[:200]}\n\n{words}"
     return text.cut_at_stop(words, request.stops)

@@ -82,6 +82,11 @@ class ChatRequest:
         """The text of the last user message, "" without one."""
         return next((message.text for message in reversed(self.messages) if message.role == "user"), "")
 
+    @property
+    def instructions(self) -> str:
+        """What the operator of the conversation says: the texts of its system messages."""
+        return "\n".join(message.text for message in self.messages if message.role in ("system", "developer"))
+
 
 def read(body: Any) -> ChatRequest:
     """Raises ApiError 400."""

@@ -4,10 +4,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from hashlib import blake2b
 from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MAX_FORCED_TOKENS: Final = 200_000
 _TOKEN: Final = re.compile(r"\s?\S{1,5}|\s+")
@@ -19,6 +23,8 @@ _LEAD_IN: Final = re.compile(
     re.IGNORECASE,
 )
 _WORD: Final = re.compile(r"[\w'’-]+")
+_ERRAND: Final = re.compile(r"\b(?:(title)|summary|summari[sz]e)\b", re.IGNORECASE)
+_MAX_TOPICS: Final = 40
 
 _OPENINGS: Final = (
     "Here is a short answer about **{topic}**.",
@@ -132,6 +138,40 @@ def reply(asked: str, random: Random) -> str:
         paragraphs.append(" ".join(sentences[3:]))
     paragraphs.append(random.choice(_CLOSINGS))
     return "\n\n".join(paragraphs)
+
+
+def errand(instructions: str, asked: str) -> str | None:
+    """A title or a summary of a JSON document, where the system message asks for one; None where it does not."""
+    wanted = _ERRAND.search(instructions)
+    document = _json_object(asked) if wanted else None
+    if wanted is None or document is None:
+        return None
+    topics = [topic_of(each) for each in _texts_in(document) if each.strip()]
+    if wanted[1]:
+        title = topics[0] if topics else "Nothing in particular"
+        return title[:1].upper() + title[1:]
+    return f"So far it was about {'; '.join(topics[:_MAX_TOPICS])}."
+
+
+def _json_object(text: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    """Every text of the document in its order, but for who says it."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for name, each in value.items():
+            if name != "role":
+                yield from _texts_in(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _texts_in(each)
 
 
 def thoughts(asked: str, random: Random) -> str:

@@ -128,8 +128,7 @@ def begin(key: Key, conversation_id: str, question: Question, *, clock: Clock, k
     if facts is None:
         facts = _facts_first(key, conversation_id, question)
     for _ in range(_JUDGED_AT_MOST):
-        terms = terms_of(question, facts, key.plan)
-        _check_key(key, terms, clock())
+        terms = _for_key(key, terms_of(question, facts, key.plan), clock())
         try:
             return _begin_on(terms, facts, key, conversation_id, question, clock=clock, keep_partial=keep_partial)
         except _Misjudged as error:
@@ -145,14 +144,14 @@ def begin_alone(key: Key, asked: Prompt, *, clock: Clock, keep_partial: bool) ->
     facts = Facts(images=images, has_documents=has_documents)
     amount_micro = _highest_micro(chain, tokens, facts, asked.max_tokens)
     terms = Terms(Settings(model=asked.model, max_tokens=asked.max_tokens), chain, amount_micro)
-    _check_key(key, terms, clock())
+    terms = _for_key(key, terms, clock())
     generation = _generation(key, None, None, terms, clock())
     hold, refusal = _hold(generation, terms, key)
     if refusal is not None:
         raise refusal
     assert hold is not None, "without a refusal there is a hold"
     request = Request(
-        chain, asked.messages, asked.parameters, max_tokens=asked.max_tokens, names_model=asked.model is not None
+        terms.chain, asked.messages, asked.parameters, max_tokens=asked.max_tokens, names_model=asked.model is not None
     )
     return Turn(generation, hold, request, Place(), clock=clock, keep_partial=keep_partial)
 
@@ -160,9 +159,7 @@ def begin_alone(key: Key, asked: Prompt, *, clock: Clock, keep_partial: bool) ->
 def terms_of(question: Question, facts: Facts, plan: str) -> Terms:
     """Which models are asked and what is held: enough for the dearest of them, whatever the conversation holds."""
     settings = question.settings.over(facts.settings)
-    chain = models.choose(
-        question.settings.model, plan=plan, fallbacks=settings.fallbacks or (), preferred=facts.settings.model
-    )
+    chain = models.choose(settings.model, plan=plan, fallbacks=settings.fallbacks or ())
     text, images, has_documents = uploads.prompt_bound(attachments_in(question.parts))
     tokens = (
         (settings.context_tokens or DEFAULT_CONTEXT_TOKENS)
@@ -209,22 +206,34 @@ def _highest_of(model: Model, tokens: int, facts: Facts, max_tokens: int | None)
 
 def _facts_first(key: Key, conversation_id: str, question: Question) -> Facts:
     """What is taken for usual; a key that may not ask every model needs to know which one it will be."""
-    if question.names_model or key.caller is None or key.caller.key is None:
+    if question.settings.model is not None or key.caller is None or key.caller.key is None:
         return Facts()
     opened = repository.find_opened(key.uid, conversation_id)
     return Facts(settings=_settings_of(opened)) if opened else Facts()
 
 
-def _check_key(key: Key, terms: Terms, now: datetime) -> None:
-    """What was begun with the key before may be told again, whatever the key may do by now."""
+def _for_key(key: Key, terms: Terms, now: datetime) -> Terms:
+    """The terms without the models that the caller's API key may not ask. Raises PermissionDenied when none is left,
+    InsufficientCredits when the key has spent its limit.
+
+    What was begun with the key before may be told again, whatever the key may do by now.
+    """
     if key.caller is None or key.caller.key is None:
-        return
-    try:
-        for model in terms.chain:
+        return terms
+    allowed = []
+    refusal: AppError | None = None
+    for model in terms.chain:
+        try:
             access.check_key(key.caller, model.slug, needed_micro=terms.amount_micro, now=now)
-    except AppError:
-        if repository.find_generation(key.uid, key.generation_id) is None:
-            raise
+        except AppError as error:
+            refusal = refusal or error
+            if terms.settings.model == model.slug:
+                break
+        else:
+            allowed.append(model)
+    if not allowed and refusal is not None and repository.find_generation(key.uid, key.generation_id) is None:
+        raise refusal
+    return replace(terms, chain=tuple(allowed)) if allowed else terms
 
 
 def _begin_on(
@@ -241,7 +250,7 @@ def _begin_on(
         summary, history = _history(branch, question, terms)
         found = _facts(opened, history)
         if found != facts:
-            terms = _covered(terms, found, question, key, refused=refusal is not None)
+            terms = _covered(terms, found, question, key, refused=refusal is not None, now=clock())
         if refusal is not None:
             raise refusal
         request = _request(key.uid, terms, question, (summary, history), now=clock())
@@ -329,9 +338,9 @@ def _reference(generation: Generation, key: Key) -> dict[str, str]:
     return reference
 
 
-def _covered(terms: Terms, found: Facts, question: Question, key: Key, *, refused: bool) -> Terms:
+def _covered(terms: Terms, found: Facts, question: Question, key: Key, *, refused: bool, now: datetime) -> Terms:
     """The terms by what was found, if what is held is enough for them. Raises _Misjudged."""
-    right = terms_of(question, found, key.plan)
+    right = _for_key(key, terms_of(question, found, key.plan), now)
     same_model = right.chain[0].slug == terms.chain[0].slug
     if same_model and (
         right.amount_micro == terms.amount_micro if refused else right.amount_micro <= terms.amount_micro
@@ -445,5 +454,5 @@ def _request(uid: str, terms: Terms, question: Question, told: tuple[str, list[M
         tuple(messages),
         parameters,
         max_tokens=terms.settings.max_tokens,
-        names_model=question.names_model,
+        names_model=terms.settings.model is not None,
     )

@@ -133,10 +133,6 @@ class Question:
     def adds_message(self) -> bool:
         return self.regenerates is None and self.continues is None
 
-    @property
-    def names_model(self) -> bool:
-        return self.settings.model is not None
-
 
 @dataclass(frozen=True)
 class Prompt:

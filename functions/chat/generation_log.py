@@ -10,48 +10,71 @@ appends are refused from then on. When Redis fails the answer still flows to its
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-import redis
+from pydantic_core import from_json, to_json
 
 from shared import log
-from shared.clients import redis_client
+from shared.clients import redis_link
 from shared.errors import Unavailable
+from shared.redis_link import Command, LinkFailed, Script
 
 KEPT_S = 3600
 ALIVE_S = 6
 AWAY_S = 3.0
 """After a failure Redis is left alone for so long: new generations go without a log instead of waiting for it again."""
 
-_APPEND = f"""
+_OPEN = Script(f"""
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[2], 'uid', ARGV[1], 'fence', ARGV[2])
+redis.call('EXPIRE', KEYS[2], {KEPT_S})
+redis.call('SET', KEYS[3], '1', 'EX', ARGV[3])
+""")
+"""ARGV: uid, fence, for how many seconds the producer is taken for alive."""
+
+_APPEND = Script(f"""
 local meta = redis.call('HMGET', KEYS[2], 'fence', 'closed', 'stop')
 if not meta[1] then return {{-2, 0}} end
 if meta[1] ~= ARGV[1] then return {{-1, 0}} end
 local length = redis.call('LLEN', KEYS[1])
-if length == tonumber(ARGV[3]) + #ARGV - 3 then return {{length, meta[3] and 1 or 0}} end
+if length == tonumber(ARGV[3]) + #ARGV - 4 then return {{length, meta[3] and 1 or 0}} end
 if meta[2] or length ~= tonumber(ARGV[3]) then return {{-1, 0}} end
-for i = 4, #ARGV do redis.call('RPUSH', KEYS[1], ARGV[i]) end
+if ARGV[4] ~= '' then redis.call('HSET', KEYS[2], 'upstream_id', ARGV[4]) end
+for i = 5, #ARGV do redis.call('RPUSH', KEYS[1], ARGV[i]) end
 if ARGV[2] == '1' then
   redis.call('HSET', KEYS[2], 'closed', '1')
   redis.call('DEL', KEYS[3])
 end
 redis.call('EXPIRE', KEYS[1], {KEPT_S})
 redis.call('EXPIRE', KEYS[2], {KEPT_S})
-return {{length + #ARGV - 3, meta[3] and 1 or 0}}
-"""
-"""ARGV: fence, whether to close, how many events were there before, the events. Sent again, it appends nothing."""
+return {{length + #ARGV - 4, meta[3] and 1 or 0}}
+""")
+"""ARGV: fence, whether to close, how many events were there before, the provider's id if it is new, the events. Sent
+again, it appends nothing."""
 
-_TAKE_OVER = """
+_READ = Script("""
+local meta = redis.call('HMGET', KEYS[2], 'uid', 'closed', 'upstream_id')
+if not meta[1] then return false end
+local events = redis.call('LRANGE', KEYS[1], ARGV[1], -1)
+return {meta[1], meta[2] and 1 or 0, meta[3] or '', redis.call('EXISTS', KEYS[3]), events}
+""")
+"""ARGV: how many events to leave out. One moment's view: what is closed has all its events."""
+
+_STOP = Script(f"""
+redis.call('HSET', KEYS[2], 'stop', '1')
+redis.call('EXPIRE', KEYS[2], {KEPT_S})
+""")
+
+_TAKE_OVER = Script("""
 if redis.call('EXISTS', KEYS[3]) == 1 then return -1 end
 local meta = redis.call('HMGET', KEYS[2], 'fence', 'closed')
 if meta[1] and not meta[2] then redis.call('HSET', KEYS[2], 'fence', ARGV[1]) end
 return redis.call('LLEN', KEYS[1])
-"""
+""")
 
 Event = dict[str, Any]
 
@@ -94,37 +117,22 @@ class GenerationLog:
         self._lost = False
 
     def open(self) -> None:
-        events, meta, alive = self._keys
         if time.monotonic() < _away["until"]:
             self._lost = True
             return
         try:
-            pipeline = redis_client().pipeline()
-            pipeline.delete(events)
-            pipeline.hset(meta, mapping={"uid": self._uid, "fence": self._fence})
-            pipeline.expire(meta, KEPT_S)
-            pipeline.set(alive, "1", ex=ALIVE_S)
-            pipeline.execute()
-        except redis.RedisError as error:
+            redis_link().run(_OPEN, self._keys, [self._uid, self._fence, ALIVE_S])
+        except LinkFailed as error:
             self._lose(error)
 
-    def note_upstream(self, upstream_id: str) -> None:
-        """Keep the provider's id: with it a sweep can learn the cost when this process dies."""
-        if self._lost:
-            return
-        try:
-            redis_client().hset(self._keys[1], "upstream_id", upstream_id)
-        except redis.RedisError as error:
-            self._lose(error)
-
-    def append(self, events: list[Event], *, close: bool = False) -> Append:
+    def append(self, events: list[Event], *, close: bool = False, upstream_id: str | None = None) -> Append:
+        """`upstream_id`: the provider's id, once it is known: by it a sweep learns the cost when this process dies."""
         if self._lost:
             return Append.LOST
         try:
-            length, stop = _script(_APPEND)(
-                keys=self._keys, args=[self._fence, "1" if close else "0", self._length, *map(_dump, events)]
-            )
-        except redis.RedisError as error:
+            about = [self._fence, "1" if close else "0", self._length, upstream_id or ""]
+            length, stop = redis_link().run(_APPEND, self._keys, [*about, *map(to_json, events)])
+        except LinkFailed as error:
             return self._lose(error)
         if length == -1:
             return Append.FENCED
@@ -145,62 +153,47 @@ class GenerationLog:
 
 def read(generation_id: str, *, after: int = 0) -> Snapshot | None:
     """The events after sequence number `after`; None when there is no such log. Raises Unavailable without Redis."""
-    events, meta, alive = _keys(generation_id)
     try:
-        pipeline = redis_client().pipeline()
-        pipeline.hmget(meta, "uid", "closed", "upstream_id")
-        pipeline.lrange(events, after, -1)
-        pipeline.exists(alive)
-        (uid, closed, upstream_id), lines, lives = pipeline.execute()
-    except redis.RedisError as error:
+        found = redis_link().run(_READ, _keys(generation_id), [after])
+    except LinkFailed as error:
         raise Unavailable("The log of generations cannot be read right now; try again.", retry_after_s=2) from error
-    if uid is None:
+    if found is None:
         return None
-    numbered = [{"seq": after + index, **json.loads(line)} for index, line in enumerate(lines, start=1)]
-    return Snapshot(events=numbered, closed=closed is not None, alive=bool(lives), uid=uid, upstream_id=upstream_id)
+    uid, closed, upstream_id, alive, lines = found
+    return Snapshot(
+        events=[{"seq": after + index, **from_json(line)} for index, line in enumerate(lines, start=1)],
+        closed=bool(closed),
+        alive=bool(alive),
+        uid=uid.decode(),
+        upstream_id=upstream_id.decode() or None,
+    )
 
 
 def request_stop(generation_id: str) -> None:
     """Ask the producer to stop. Raises Unavailable without Redis: a stop must not seem to work when it does not."""
-    meta = _keys(generation_id)[1]
     try:
-        redis_client().hset(meta, "stop", "1")
-        redis_client().expire(meta, KEPT_S)
-    except redis.RedisError as error:
+        redis_link().run(_STOP, _keys(generation_id), [])
+    except LinkFailed as error:
         raise Unavailable("The generation cannot be reached right now; try again.", retry_after_s=2) from error
 
 
 def refresh(generation_ids: list[str]) -> set[str]:
-    """Say that these generations' producer lives; give back those that were asked to stop."""
-    pipeline = redis_client().pipeline(transaction=False)
+    """Say that these generations' producer lives; give back those that were asked to stop. Raises LinkFailed."""
+    commands: list[Command] = []
     for generation_id in generation_ids:
         _, meta, alive = _keys(generation_id)
-        pipeline.set(alive, "1", ex=ALIVE_S)
-        pipeline.hget(meta, "stop")
-    answers = pipeline.execute()
+        commands += [("SET", alive, "1", "EX", ALIVE_S), ("HGET", meta, "stop")]
+    answers = redis_link().call_all(commands)
     return {generation_id for generation_id, stop in zip(generation_ids, answers[1::2], strict=True) if stop}
 
 
 def take_over(generation_id: str, uid: str) -> GenerationLog | None:
-    """The log of a generation whose producer is dead, fenced against it; None while it lives."""
+    """The log of a generation whose producer is dead, fenced against it; None while it lives. Raises LinkFailed."""
     fence = secrets.token_hex(8)
-    length = _script(_TAKE_OVER)(keys=_keys(generation_id), args=[fence])
+    length = redis_link().run(_TAKE_OVER, _keys(generation_id), [fence])
     return None if length < 0 else GenerationLog(generation_id, uid, fence, length)
 
 
 def _keys(generation_id: str) -> list[str]:
     """The braces name what belongs together, should these keys ever be spread over several nodes."""
     return [f"gen:{{{generation_id}}}:{part}" for part in ("events", "meta", "alive")]
-
-
-def _dump(event: Event) -> str:
-    return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
-
-
-_scripts: dict[str, Any] = {}
-
-
-def _script(source: str) -> Any:
-    if source not in _scripts:
-        _scripts[source] = redis_client().register_script(source)
-    return _scripts[source]

@@ -15,6 +15,9 @@ HOLDINGS = (
     Documents("users/{uid}/generations", archive="generations.json"),
     Documents("users/{uid}/attachments", archive="attachments.json"),
     Files("attachments/{uid}/", archive="attachments"),
+    # What is shown to others, by the hash of the link's secret.
+    Documents("shares", archive="shares.json", secret_id=True),
+    Documents("share_pages", archive=None, left_out_because="messages once more, as others see them"),
     Documents("usage_records", archive="usage.json"),
     # Texts on their way to clients; the name holds no user.
     CacheKeys("gen:*:meta", owner_field="uid", family=("events", "meta", "alive")),

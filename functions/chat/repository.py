@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from google.cloud.firestore import CollectionReference, DocumentSnapshot
 
+    from functions.chat.utility import Said
     from shared.store import Reading, Reference
 
 _CLOCK_SKEW = timedelta(seconds=2)
@@ -415,3 +416,44 @@ def _document(snapshot: DocumentSnapshot[Any]) -> dict[str, Any]:
     document = snapshot.to_dict()
     assert document is not None, "queries return documents that exist"
     return document
+
+
+# What a cheap model adds off the reply path
+
+
+def find_conversation_version(uid: str, conversation_id: str) -> tuple[schemas.Conversation, datetime] | None:
+    """A conversation, and when it was last written."""
+    found = store.read(_conversation(uid, conversation_id))
+    return (schemas.Conversation(id=conversation_id, **found.to_dict()), found.update_time) if found else None
+
+
+def name_conversation(batch: Batch, uid: str, conversation_id: str, title: str, *, unchanged_since: datetime) -> None:
+    """Give a title that nobody chose; the batch fails when the conversation was written since, or is gone."""
+    change = {"title": title, "title_source": "model"}
+    batch.update(_conversation(uid, conversation_id), change, option=LastUpdateOption(unchanged_since))
+
+
+def require_conversation(batch: Batch, uid: str, conversation_id: str) -> None:
+    """Make the batch fail when the conversation is gone; it changes nothing of it."""
+    batch.update(_conversation(uid, conversation_id), {"untouched": DELETE_FIELD})
+
+
+def record_errand(
+    batch: Batch, record_id: str, uid: str, conversation_id: str, said: Said, *, purpose: str, at: datetime
+) -> None:
+    """What the product itself asked of a model for a conversation: its user pays nothing."""
+    document = {
+        "uid": uid,
+        "capability": "chat",
+        "purpose": purpose,
+        "conversation_id": conversation_id,
+        "model_asked": said.model_asked,
+        "model": said.model,
+        "status": said.status,
+        "upstream_id": said.upstream_id,
+        "charged_micro": 0,
+        "settlement_pending": False,
+        "at": at,
+        **asdict(said.usage),
+    }
+    batch.create(_usage_record(record_id), document)

@@ -4,7 +4,17 @@ import json
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from functions.chat.domain import (
     MAX_CONTEXT_TOKENS,
@@ -93,7 +103,24 @@ class AttachmentPart(_In):
     upload_id: Id
 
 
-PartIn = Annotated[TextPart | AttachmentPart, Field(discriminator="type")]
+def _part_kind(value: Any) -> str:
+    """By what it says it is; what is neither is refused as an attachment, whose `type` names what there is."""
+    is_text = isinstance(value, dict) and value.get("type") in (None, "text")
+    return "~text" if is_text or isinstance(value, TextPart) else "~attachment"
+
+
+PartIn = Annotated[
+    Annotated[TextPart, Tag("~text")] | Annotated[AttachmentPart, Tag("~attachment")], Discriminator(_part_kind)
+]
+
+
+def _bounded(parts: list[TextPart | AttachmentPart]) -> list[TextPart | AttachmentPart]:
+    text = "\n\n".join(part.text for part in parts if isinstance(part, TextPart))
+    if not text.strip() and not any(isinstance(part, AttachmentPart) for part in parts):
+        raise ValueError("must not be empty")
+    if len(text) > MAX_CONTENT_CHARS:
+        raise ValueError(f"must not be longer than {MAX_CONTENT_CHARS} characters in all")
+    return parts
 
 
 def _content_kind(value: Any) -> str:
@@ -101,7 +128,7 @@ def _content_kind(value: Any) -> str:
 
 
 ContentText = Annotated[str, Field(max_length=MAX_CONTENT_CHARS), AfterValidator(_has_text), AfterValidator(_storable)]
-ContentParts = Annotated[list[PartIn], Field(min_length=1, max_length=MAX_PARTS)]
+ContentParts = Annotated[list[PartIn], Field(min_length=1, max_length=MAX_PARTS), AfterValidator(_bounded)]
 Content = Annotated[
     Annotated[ContentText, Tag("~text")] | Annotated[ContentParts, Tag("~parts")], Discriminator(_content_kind)
 ]
@@ -203,30 +230,25 @@ class Ask(Make):
     `content` is plain text or a list of parts, with at most 100,000 characters in all.
     """
 
-    content: Content | None = None
     tool_results: Annotated[list[ToolResult], Field(min_length=1, max_length=MAX_TOOLS)] | None = None
+    content: Annotated[Content | None, Field(validate_default=True)] = None
     parent_id: Id | None = Field(
         default=None, description="The message this one follows; the end of the conversation when absent."
     )
 
-    @model_validator(mode="after")
-    def _asks_one_thing(self) -> Self:
-        if (self.content is None) == (self.tool_results is None):
+    @field_validator("tool_results")
+    @classmethod
+    def _results_are_bounded(cls, results: list[ToolResult] | None) -> list[ToolResult] | None:
+        if results and sum(len(result.content) for result in results) > MAX_CONTENT_CHARS:
+            raise ValueError(f"must not be longer than {MAX_CONTENT_CHARS} characters in all")
+        return results
+
+    @field_validator("content")
+    @classmethod
+    def _asks_one_thing(cls, content: Any, info: ValidationInfo) -> Any:
+        if "tool_results" in info.data and (content is None) == (info.data["tool_results"] is None):
             raise ValueError("give either content or tool_results")
-        _require_bounded(self.content)
-        if self.tool_results and sum(len(result.content) for result in self.tool_results) > MAX_CONTENT_CHARS:
-            raise ValueError(f"tool_results must not be longer than {MAX_CONTENT_CHARS} characters in all")
-        return self
-
-
-def _require_bounded(content: str | list[TextPart | AttachmentPart] | None) -> None:
-    if content is None or isinstance(content, str):
-        return
-    text = "\n\n".join(part.text for part in content if isinstance(part, TextPart))
-    if not text.strip() and not any(isinstance(part, AttachmentPart) for part in content):
-        raise ValueError("content must not be empty")
-    if len(text) > MAX_CONTENT_CHARS:
-        raise ValueError(f"content must not be longer than {MAX_CONTENT_CHARS} characters in all")
+        return content
 
 
 class _Streaming(BaseModel):
@@ -241,11 +263,6 @@ class EditMessage(Make, _Streaming):
     """Another version of a message, and the answer to it. The first version stays, as a branch of its own."""
 
     content: Content
-
-    @model_validator(mode="after")
-    def _content_is_bounded(self) -> Self:
-        _require_bounded(self.content)
-        return self
 
 
 class MakeAnswer(Make, _Streaming):
@@ -307,7 +324,7 @@ class ConversationsQuery(PageQuery):
 
     folder_id: Id | None = None
     tag: Annotated[str, Field(max_length=40)] | None = None
-    pinned: Literal[True] | None = None
+    pinned: bool | None = None
     archived: bool = False
 
     @model_validator(mode="after")

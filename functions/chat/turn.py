@@ -36,7 +36,6 @@ from shared.errors import (
 from shared.openrouter import (
     Cancellation,
     ChatStream,
-    Delta,
     StreamCancelled,
     UpstreamFailedMidStream,
     Usage,
@@ -88,7 +87,8 @@ class Turn:
         self._clock, self._keep_partial = clock, keep_partial
         self._log = GenerationLog(generation.id, generation.uid)
         self._answer = Answer()
-        self._fenced = self._noted_upstream = False
+        self._fenced = False
+        self._noted_upstream_id: str | None = None
         self._status = Status.COMPLETED
         self._cancellation = Cancellation()
         self._trace = current_trace()
@@ -214,7 +214,7 @@ class Turn:
         set_trace(self._trace)
         try:
             start = self._start_event()
-            self._log.append([start])
+            self._log.append([start], upstream_id=self._new_upstream_id())
             yield [start]
             if self._upstream is not None:
                 yield from self._relay()
@@ -232,7 +232,6 @@ class Turn:
                     if self._answer.says_something or not self._may_ask_another(error):
                         raise
                     self._end_attempt(error)
-                    self._noted_upstream = False
                     self._ask()
                 else:
                     return
@@ -252,8 +251,8 @@ class Turn:
         assert attempt is not None, "whoever relays has asked"
         try:
             for deltas in upstream:
-                batch = self._events(upstream, deltas)
-                appended = self._log.append(batch) if batch else Append.DONE
+                batch = self._answer.take(deltas)
+                appended = self._log.append(batch, upstream_id=self._new_upstream_id()) if batch else Append.DONE
                 if appended is Append.FENCED:
                     self._fenced = True
                     return
@@ -296,11 +295,13 @@ class Turn:
     def _interrupted(self, error: AppError) -> Event:
         return {"type": "end", "status": Status.INTERRUPTED.value, "error": self._error_object(error)}
 
-    def _events(self, upstream: ChatStream, deltas: list[Delta]) -> list[Event]:
-        if not self._noted_upstream and upstream.generation_id:
-            self._log.note_upstream(upstream.generation_id)
-            self._noted_upstream = True
-        return self._answer.take(deltas)
+    def _new_upstream_id(self) -> str | None:
+        """The provider's id of this answer, unless the log has it already."""
+        known = self._upstream.generation_id if self._upstream else None
+        if known == self._noted_upstream_id:
+            return None
+        self._noted_upstream_id = known
+        return known
 
     def _start_event(self) -> Event:
         return {

@@ -8,10 +8,9 @@ import threading
 import time
 from collections.abc import Callable
 
-import redis
-
 from functions.chat import generation_log
 from shared import log
+from shared.redis_link import LinkFailed
 
 INTERVAL_S = 1.0
 
@@ -46,7 +45,7 @@ def _run() -> None:
             watched = dict(_cancel_by_generation)
         try:
             stopped = generation_log.refresh(list(watched))
-        except redis.RedisError as error:
+        except LinkFailed as error:
             log.warning("generations not refreshed", counter="generation_refresh_failed", reason=repr(error))
             continue
         for generation_id in stopped:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import ROUND_CEILING, Context, Decimal, localcontext
+from decimal import ROUND_CEILING, Context, Decimal
 from typing import Any
 
 DEFAULT_ANSWER_TOKENS = 2048
@@ -27,7 +27,6 @@ _COUNTS_MORE, _ITS_IMAGE_TOKENS = "openai/gpt-4o-mini", 50_000
 
 PICO_USD_PER_USD = 10**12
 _CREDITS_PER_USD = 1_000
-_PER_MILLION = 1_000_000
 _EXACT = Context(prec=80)
 """More digits than any product of a price and a number of tokens has."""
 
@@ -313,7 +312,7 @@ def needed_plan(offer: Offer, policy: Policy, defaults: Defaults) -> str | None:
         return None
     if policy.min_plan is not None:
         return policy.min_plan
-    price = _exactly(offer.completion_usd, _PER_MILLION)
+    price = per_million(offer.completion_usd)
     for plan in PLANS:
         ceiling = defaults.ceilings.get(plan)
         if ceiling is None or price <= ceiling:
@@ -336,14 +335,10 @@ def answer_tokens(model: Model, asked: int | None) -> int:
 def highest_cost_pico_usd(model: Model, *, prompt_tokens: int, answer_tokens: int, images: int = 0) -> int:
     """What a request can cost at most, rounded up. `images` counts as tokens too, beside `prompt_tokens`."""
     read = min(prompt_tokens + images * image_tokens(model), model.context_tokens)
-    with localcontext(_EXACT):
-        usd = (
-            model.prompt_usd * read
-            + model.completion_usd * answer_tokens
-            + model.request_usd
-            + model.image_usd * images
-        )
-        return int((usd * PICO_USD_PER_USD).to_integral_value(ROUND_CEILING))
+    usd = model.request_usd
+    for price, times in ((model.prompt_usd, read), (model.completion_usd, answer_tokens), (model.image_usd, images)):
+        usd = _EXACT.fma(price, times, usd)
+    return int(_EXACT.multiply(usd, PICO_USD_PER_USD).to_integral_value(ROUND_CEILING))
 
 
 def image_tokens(model: Model) -> int:
@@ -367,22 +362,15 @@ def everyday_price(offer: Offer) -> Tier:
 
 def in_credits(usd: Decimal, markup_percent: int, *, times: int = 1) -> Decimal:
     """What a user pays, exactly; the ledger rounds up."""
-    return _exactly(usd, times, _CREDITS_PER_USD, 100 + markup_percent, Decimal("0.01"))
+    percent = _EXACT.multiply(usd, times * _CREDITS_PER_USD * (100 + markup_percent))
+    return _EXACT.scaleb(percent, -2)
 
 
 def per_million(usd: Decimal) -> Decimal:
-    return _exactly(usd, _PER_MILLION)
+    return _EXACT.scaleb(usd, 6)
 
 
 def decimal_text(value: Decimal) -> str:
     """All digits and no exponent: `0.15`, `12`."""
     text = f"{value:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def _exactly(first: Decimal, *factors: Decimal | int) -> Decimal:
-    product = first
-    with localcontext(_EXACT):
-        for factor in factors:
-            product = product * factor
-    return product

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-Price = Annotated[str, Field(description="Exact decimal text.", pattern=r"^[0-9]+(\.[0-9]+)?$")]
+Price = Annotated[str, Field(description="Exact decimal text.", json_schema_extra={"pattern": r"^[0-9]+(\.[0-9]+)?$"})]
 
 
 class ModelsQuery(BaseModel):

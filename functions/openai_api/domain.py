@@ -115,17 +115,17 @@ def embedding_model_from_upstream(entry: Mapping[str, Any]) -> EmbeddingModel | 
     """
     pricing = entry["pricing"]
     each = [pricing, *({**pricing, **override} for override in pricing.get("overrides") or ())]
-    prompt_usd = max(Decimal(prices["prompt"]) for prices in each)
-    request_usd = max(Decimal(prices.get("request") or "0") for prices in each)
-    lowest = min(Decimal(prices.get(kind) or "0") for prices in each for kind in ("prompt", "request"))
-    if "embeddings" not in entry["architecture"]["output_modalities"] or not prompt_usd.is_finite() or lowest < 0:
+    prompt = [Decimal(prices["prompt"]) for prices in each]
+    request = [Decimal(prices.get("request") or "0") for prices in each]
+    known = all(price.is_finite() and price >= 0 for price in [*prompt, *request])
+    if not known or "embeddings" not in entry["architecture"]["output_modalities"]:
         return None
     return EmbeddingModel(
         slug=str(entry["id"]),
         name=str(entry.get("name") or entry["id"]),
         context_tokens=int(entry["context_length"]),
-        prompt_usd=prompt_usd,
-        request_usd=request_usd,
+        prompt_usd=max(prompt),
+        request_usd=max(request),
     )
 
 

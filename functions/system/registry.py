@@ -7,13 +7,12 @@ from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import redis
-
 from functions.api import all_routes
 from functions.system.schemas import Kind, Service, ServiceList, ServiceRoute, State
 from shared import log, presence
 from shared.deployment import FUNCTIONS
 from shared.presence import GONE_AFTER_S, Instance
+from shared.redis_link import LinkFailed
 from shared.settings import REGION, settings
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def services() -> ServiceList:
 def _heard() -> dict[str, list[Instance]] | None:
     try:
         return presence.instances(list(FUNCTIONS))
-    except redis.RedisError as error:
+    except LinkFailed as error:
         log.warning("presence cannot be read", reason=repr(error))
         return None
 

@@ -107,7 +107,9 @@ def _schemas(routes: Iterable[Route]) -> tuple[dict[str, Any], dict[Any, Any]]:
     wanted: list[Any] = [(model, "validation") for model in sorted(inputs, key=lambda model: model.__name__)]
     wanted += [(model, "serialization") for model in sorted(outputs, key=lambda model: model.__name__)]
     references, definitions = models_json_schema(wanted, ref_template=_REF)
-    return definitions.get("$defs", {}), dict(references)
+    # Those with an underscore only word an error.
+    shown = {name: schema for name, schema in definitions.get("$defs", {}).items() if not name.startswith("_")}
+    return shown, dict(references)
 
 
 def _operation(capability: str, route: Route, schemas: dict[str, Any], references: dict[Any, Any]) -> dict[str, Any]:

@@ -11,21 +11,20 @@ from __future__ import annotations
 import json
 import time
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from shared import log, metrics
-from shared.clients import redis_client
+from shared.clients import redis_link
+from shared.redis_link import LinkFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-    import redis
-
-    AnswerT = TypeVar("AnswerT")
+    from shared.redis_link import Argument
 
 KEPT_S = 30
 BLOCKED_S = 60
-_BLOCKED = "blocked"
+_BLOCKED = b"blocked"
 _LEFT_ALONE_S = 5.0
 """How long Redis is not asked after it failed: nobody wants to wait for its time-out on every request."""
 _TIMES = ("proved_at", "expires_at", "revoked_at", "last_seen_at")
@@ -39,8 +38,8 @@ class _Away:
 
 def find(digest: str) -> dict[str, Any] | None:
     """The fields of a session; None when Redis has none, or nothing that can be read."""
-    text = _ask(lambda client: client.get(_key(digest)))
-    if not isinstance(text, str) or text == _BLOCKED:
+    text = _ask("GET", _key(digest))
+    if text is None or text == _BLOCKED:
         return None
     try:
         return _decoded(text)
@@ -54,30 +53,28 @@ def keep(digest: str, fields: Mapping[str, Any]) -> None:
     text = json.dumps(
         {name: value.isoformat() if isinstance(value, datetime) else value for name, value in fields.items()}
     )
-    _ask(lambda client: client.set(_key(digest), text, ex=KEPT_S, nx=True))
+    _ask("SET", _key(digest), text, "EX", KEPT_S, "NX")
 
 
 def block(digest: str) -> None:
     """Take the session away, and have nobody put it back for a while."""
-    _ask(lambda client: client.set(_key(digest), _BLOCKED, ex=BLOCKED_S), insist=True)
+    _ask("SET", _key(digest), _BLOCKED, "EX", BLOCKED_S, insist=True)
 
 
-def _ask(question: Callable[[redis.Redis], AnswerT], *, insist: bool = False) -> AnswerT | None:
+def _ask(*command: Argument, insist: bool = False) -> Any:
     """None also when Redis is away; it is then left alone for a while by those who do not insist."""
-    from redis.exceptions import RedisError
-
     if time.monotonic() < _Away.until and not insist:
         return None
     try:
-        return question(redis_client())
-    except RedisError as error:
+        return redis_link().call(*command)
+    except LinkFailed as error:
         _Away.until = time.monotonic() + _LEFT_ALONE_S
         metrics.count("session_cache_failed_total")
         log.warning("sessions are read from the database while Redis is away", reason=repr(error))
         return None
 
 
-def _decoded(text: str) -> dict[str, Any]:
+def _decoded(text: bytes) -> dict[str, Any]:
     fields: dict[str, Any] = json.loads(text)
     times = {name: fields[name] and datetime.fromisoformat(fields[name]) for name in _TIMES}
     return {**fields, **times}

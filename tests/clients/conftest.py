@@ -1,7 +1,10 @@
-"""Client tests run real client libraries in Node, as separate programs, against the running local suite.
+"""Client tests run real client libraries, as separate programs, against the running local suite.
 
 The packages under js/ are installed when they are missing or the lock file has changed. `ai` is the current AI SDK;
 `ai-strict` is an older one whose schema of stream chunks refuses unknown fields, which the current one lets pass.
+
+Programs in Python stand under python/. Those of the OpenAI SDK's older line and of LangChain have packages of their
+own, in `.suite/clients`; the newer line is among the product's.
 """
 
 import hashlib
@@ -9,6 +12,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +20,11 @@ from typing import Any
 
 import pytest
 
+from tests.suite.support import Suite, User, give_credits, set_account, sign_up
+
+ROOT = Path(__file__).parents[2]
 JS = Path(__file__).parent / "js"
+PYTHON = Path(__file__).parent / "python"
 INSTALL_S = 300
 SCRIPT_S = 100
 NEEDED = (
@@ -90,6 +98,75 @@ def script(node: str, packages: None) -> Script:  # the packages must be there f
         return report
 
     return run
+
+
+@pytest.fixture(scope="session")
+def python_packages() -> Callable[[str], Path]:
+    """Installs what a list of python/ pins into a folder of its own, beside the packages of the product."""
+
+    def install(name: str) -> Path:
+        wanted = PYTHON / f"{name}.txt"
+        version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        folder = ROOT / ".suite" / "clients" / f"{name}-python{version}"
+        stamp = folder / ".list-digest"
+        digest = hashlib.sha256(wanted.read_bytes()).hexdigest()
+        if stamp.exists() and stamp.read_text(encoding="utf-8") == digest:
+            return folder
+        shutil.rmtree(folder, ignore_errors=True)
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
+        command = [*pip, "--no-deps", "--target", str(folder), "--requirement", str(wanted)]
+        installed = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_S, check=False)
+        assert installed.returncode == 0, f"pip install failed:\n{installed.stdout}{installed.stderr}"
+        stamp.write_text(digest, encoding="utf-8")
+        return folder
+
+    return install
+
+
+@pytest.fixture(scope="session")
+def openai_program(request: pytest.FixtureRequest, python_packages: Callable[[str], Path]) -> Script:
+    """Runs a program written for OpenAI's API as a user of their own each time; gives the JSON document it prints."""
+
+    def run(name: str, door: str) -> dict[str, Any]:
+        environment = os.environ | _openai_environment(door)
+        if name.endswith(".mjs"):
+            request.getfixturevalue("packages")
+            command, folder = [request.getfixturevalue("node"), name.replace(".mjs", "_scenario.mjs")], JS
+        else:
+            folder = PYTHON
+            command = [sys.executable, f"{name.partition('-')[0]}_scenario.py"]
+            if name != "openai":
+                environment["PYTHONPATH"] = str(python_packages(name))
+        ended = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=SCRIPT_S, check=False
+        )
+        assert ended.returncode == 0, f"{command} failed:\n{ended.stdout}{ended.stderr}"
+        report: dict[str, Any] = json.loads(ended.stdout)
+        return report
+
+    return run
+
+
+def _openai_environment(door: str) -> dict[str, str]:
+    """Where the API is, and the keys of two users: one with a plan and credits, one with neither."""
+    suite = Suite()
+    base = suite.hosting if door == "hosting" else f"{suite.functions}/openai_api"
+    rich, poor = sign_up(suite), sign_up(suite)
+    set_account(rich, plan="enterprise")
+    give_credits(rich, 10_000)
+    return {
+        "OPENAI_BASE_URL": f"{base}/v1",
+        "OPENAI_API_KEY": _api_key(rich),
+        "CRAFTPILOT_POOR_KEY": _api_key(poor),
+    }
+
+
+def _api_key(user: User) -> str:
+    scopes = ["chat:read", "chat:write", "models:read"]
+    answer = user.api("POST", "/api/v1/api-keys", {"name": "programs", "scopes": scopes})
+    assert answer.status == 201, answer
+    key: str = answer.json["key"]
+    return key
 
 
 @pytest.fixture(scope="module")

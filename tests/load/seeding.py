@@ -10,10 +10,11 @@ from functools import partial
 
 from functions.access import service as access
 from functions.access.service import KeyWish
-from functions.chat import models
 from functions.chat import service as chat
+from functions.chat.schemas import CreateConversation
 from functions.credits import service as credits
 from functions.credits.domain import MICRO_PER_CREDIT
+from functions.models import service as models
 from functions.users import service as users
 from shared import store
 from shared.clients import firestore_client
@@ -62,7 +63,7 @@ def make_conversations(owners: list[User]) -> list[str]:
 
 
 def make_conversation(uid: str) -> str:
-    return chat.create_conversation(uid, new_id("conv"), None, now=utc_now()).id
+    return chat.create_conversation(uid, new_id("conv"), CreateConversation(), now=utc_now()).id
 
 
 def make_long_conversation(uid: str, messages: int) -> str:

@@ -66,6 +66,8 @@ class Subject:
     stop: Callable[[], None] = field(repr=False)
     warm_up: int = 32
     """How many requests it takes until its caches are warm."""
+    shapes: Sequence[Shape] = (PLAIN, STREAM)
+    """What it can be asked for."""
 
     def cpu_s(self) -> float:
         """What all its processes have used of the processor so far."""

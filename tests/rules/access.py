@@ -101,6 +101,8 @@ TABLE: Mapping[str, Row] = MappingProxyType(
         "analytics_daily/{date}/shards/{shard}": READ_BY_ADMINS,
         "models/{modelId}": READ_WHEN_SIGNED_IN,
         "model_policies/{policyId}": CLOSED,
+        "shares/{hash}": CLOSED,
+        "share_pages/{pageId}": CLOSED,
         "embedding_models/{modelId}": CLOSED,
         "plans/{planId}": READ_WHEN_SIGNED_IN,
         "customers/{uid}": CLOSED,

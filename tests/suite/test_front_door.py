@@ -75,9 +75,16 @@ def test_one_turn_reaches_every_layer(pro, admin):
     assert pro.document(f"analytics_daily/{day}/shards").status == 403
 
     def titled():
-        return pro.api("GET", f"/api/v1/conversations/{conversation}").json["title"] == "/say Herons stand very still."
+        found = pro.api("GET", f"/api/v1/conversations/{conversation}").json
+        return found if found["title_source"] == "model" else None
 
-    assert eventually(titled, "the title, made by a Pub/Sub consumer")
+    title = eventually(titled, "the title, made by a Pub/Sub consumer")["title"]
+    assert title == " ".join(title.split())
+    assert 0 < len(title) <= 60
+    found = eventually(
+        lambda: pro.api("GET", "/api/v1/conversations/search?q=herons+still").json["items"], "what was said, in search"
+    )
+    assert conversation in {hit["conversation_id"] for hit in found}
 
 
 def test_tokens_arrive_while_the_model_still_writes(pro, suite):

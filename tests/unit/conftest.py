@@ -42,7 +42,7 @@ def _redis_is_away(monkeypatch):
     def refuse(self, *command):
         raise LinkFailed("there is no Redis in this test")
 
-    monkeypatch.setattr(Link, "call", refuse)
+    monkeypatch.setattr(Link, "call_all", refuse)
     monkeypatch.setattr(limiter, "_limiters", {})
     monkeypatch.setattr(metrics, "_by_pid", {})
     monkeypatch.setattr(metrics, "SAVE_EVERY_S", 3600)

@@ -149,13 +149,15 @@ def test_every_route_is_documented_and_says_whether_it_needs_a_token():
             assert ("requestBody" in operation) is (route.body is not None)
 
 
-def test_only_health_the_description_and_a_finished_erasure_are_open_to_anyone():
+def test_only_health_the_description_what_is_shared_and_a_finished_erasure_are_open_to_anyone():
     anyone = {path for path, _, operation in operations(document()) if not operation["security"]}
     assert anyone == {
         "/api/v1/health",
         "/api/v1/health/ready",
         "/api/v1/openapi.json",
         "/api/v1/docs",
+        # Its owner gave the link to whomever they liked; the token in it is the secret.
+        "/api/v1/shared/{token}",
         # Whoever asked for it has no account any more; the job's id is the secret that only they were told.
         "/api/v1/users/erasures/{job_id}",
     }

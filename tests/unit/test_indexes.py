@@ -29,6 +29,8 @@ from functions.chat import schemas as chat_schemas
 from functions.chat.folders import repository as folders
 from functions.chat.removal import repository as removal
 from functions.chat.search import repository as search
+from functions.chat.sharing import repository as sharing
+from functions.chat.transfer import repository as transfer
 from functions.chat.uploads import domain as uploads_domain
 from functions.chat.uploads import repository as uploads
 from functions.credits import domain as credits_domain
@@ -117,17 +119,22 @@ QUERIES = {
     "functions/chat/repository.py:has_running": lambda: chat.has_running("u"),
     "functions/chat/repository.py:list_running": lambda: chat.list_running(NOW, 10),
     "functions/chat/repository.py:list_unsettled": lambda: chat.list_unsettled(10),
-    "functions/chat/repository.py:list_models": chat.list_models,
-    "functions/chat/repository.py:save_models": lambda: chat.save_models([], NOW),
     "functions/models/repository.py:find_by_other_name": lambda: models.find_by_other_name("acme/one"),
     "functions/models/repository.py:list_entries": models.list_entries,
     "functions/models/repository.py:save": lambda: models.save([], NOW),
     "functions/openai_api/repository.py:list_embedding_models": openai_api.list_embedding_models,
     "functions/openai_api/repository.py:save_embedding_models": lambda: openai_api.save_embedding_models([], NOW),
+    "functions/chat/sharing/repository.py:_of": lambda: [
+        sharing.delete_shares(None, "u", "c"),  # type: ignore[arg-type]  # nothing is found, so nothing is deleted
+        sharing.delete_pieces("u", "c"),
+    ],
+    "functions/chat/transfer/repository.py:walk_conversations": lambda: list(transfer.walk_conversations("u")),
+    "functions/chat/transfer/repository.py:walk_messages": lambda: list(transfer.walk_messages("u", "c")),
+    "functions/chat/transfer/repository.py:_walk_parents": lambda: transfer.branch_ids("u", "c", "m"),
     "functions/chat/uploads/repository.py:count_open": lambda: uploads.count_open("u", NOW),
     "functions/chat/uploads/repository.py:last_link_ends_at": lambda: uploads.last_link_ends_at("u"),
     "functions/chat/uploads/repository.py:list_of_conversation": lambda: uploads.list_of_conversation("u", "c", 10),
-    "functions/chat/search/repository.py:list_candidates": lambda: search.list_candidates("u", ["word", "wor"], 10, None),
+    "functions/chat/search/repository.py:list_candidates": lambda: search.list_candidates("u", ["word"], 10, None),
     "functions/chat/search/repository.py:list_messages": lambda: search.list_messages("u", "c", 10, None),
     "functions/chat/search/repository.py:remove_some_of": lambda: search.remove_some_of("u", "c"),
     "functions/chat/search/repository.py:remove_of_messages": lambda: search.remove_of_messages("u", ["m1", "m2"]),
@@ -163,6 +170,8 @@ STORED_FIELDS = {
     "messages": set(chat_schemas.Message.model_fields),
     "generations": {field.name for field in fields(chat_domain.Generation)},
     "attachments": {field.name for field in fields(uploads_domain.Upload)},
+    "shares": {"uid", "conversation_id", "revisions", "created_at", "updated_at"},
+    "share_pages": {"uid", "conversation_id", "snapshot", "content", "stored_at"},
     "search_entries": {"conversation_id", "message_id", "role", "at", "terms", "words"},
     "removals": {"at", "reason"},
     "grants": {field.name for field in fields(credits_domain.Grant)},

@@ -88,7 +88,7 @@ def list_expired(now: datetime, limit: int) -> list[Found]:
     )
     with store.translated_errors():
         found = query.select(["tip"]).get(**READING)
-    return [Found(_owner(each), each.id, each.get("tip"), each.update_time) for each in found]
+    return [Found(_owner(each), each.id, (each.to_dict() or {}).get("tip"), each.update_time) for each in found]
 
 
 # What is being removed

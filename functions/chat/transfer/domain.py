@@ -23,6 +23,8 @@ MAX_TEXT_CHARS = 100_000
 MAX_SYSTEM_PROMPT_CHARS = 8_000
 MAX_MESSAGES = 20_000
 """Of one conversation, and of one request."""
+MAX_ENTRIES = 60_000
+"""Of one conversation, together with those that are left out."""
 MAX_TITLE_CHARS, MAX_TAGS, MAX_TAG_CHARS, MAX_MODEL_CHARS = 200, 20, 40, 200
 MAX_PLACE_CHARS = 200
 UNTITLED = "Imported conversation"
@@ -141,8 +143,6 @@ def _digest(source: Source) -> str:
 
 def converted(source: Source, new_id: str, *, now: datetime) -> NewConversation:
     """Raises Unreadable when there is nothing in it, or too much."""
-    if len(source.messages) > MAX_MESSAGES * 5:
-        raise Unreadable(f"It has more than {MAX_MESSAGES * 5} entries.")
     nodes = _by_id(source.messages, source.problems)
     parents = _parents(nodes, source.problems)
     kept = {each: parent for each, parent in parents.items() if nodes[each].role is not None}

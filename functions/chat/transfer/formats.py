@@ -16,6 +16,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from functions.chat.transfer.domain import (
+    MAX_ENTRIES,
     MAX_MODEL_CHARS,
     Found,
     Problems,
@@ -30,7 +31,7 @@ from functions.chat.transfer.domain import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sized
 
 OURS, OURS_MANY, OUR_VERSION = "craftpilot.conversation", "craftpilot.conversations", 1
 _ROLES = {"user": "user", "human": "user", "assistant": "assistant", "ai": "assistant", "model": "assistant"}
@@ -95,6 +96,7 @@ def _chatgpt(item: dict[str, Any], place: str) -> Source:
     mapping = item.get("mapping")
     if not isinstance(mapping, dict):
         raise Unreadable(f"{mapping_place} is no object.")
+    _require_few(mapping)
     source = Source(
         product="chatgpt",
         id=_text(item, "conversation_id") or _text(item, "id"),
@@ -202,6 +204,7 @@ def _librechat(item: dict[str, Any], place: str) -> Source:
     messages = item.get(name)
     if not isinstance(messages, list):
         raise Unreadable(f"{step(place, name)} is no list.")
+    _require_few(messages)
     options = _dict(item, "options")
     prompt = _text(options, "promptPrefix") or _text(options, "system")
     source = Source(
@@ -226,6 +229,7 @@ def _librechat(item: dict[str, Any], place: str) -> Source:
         found = _librechat_message(message, here, holder, source)
         found.model = found.model or model if found.role == "assistant" else None
         source.messages.append(found)
+        _require_few(source.messages)
         waiting += _numbered(_list(message, "children"), step(here, "children"), found.id)
     return source
 
@@ -299,6 +303,7 @@ def _open_webui(item: dict[str, Any], place: str) -> Source:
             name = _text(_dict_of(message), "id") or f"at {number}"
             named.append((name, message, step(here, number), before))
             before = name
+    _require_few(named)
     for name, message, message_place, before in named:
         if not isinstance(message, dict):
             source.problems.note(message_place, "is no object; it is left out")
@@ -339,6 +344,7 @@ def _claude(item: dict[str, Any], place: str) -> Source:
     messages_place = step(place, "chat_messages")
     if not isinstance(messages, list):
         raise Unreadable(f"{messages_place} is no list.")
+    _require_few(messages)
     source = Source(
         product="claude",
         id=_text(item, "uuid"),
@@ -380,6 +386,7 @@ def _ours(item: dict[str, Any], place: str) -> Source:
     messages = item.get("messages")
     if not isinstance(messages, list):
         raise Unreadable(f"{step(place, 'messages')} is no list.")
+    _require_few(messages)
     source = Source(
         product="craftpilot",
         id=_text(conversation, "id"),
@@ -419,6 +426,11 @@ def _ours(item: dict[str, Any], place: str) -> Source:
 
 
 # What they have in common
+
+
+def _require_few(entries: Sized) -> None:
+    if len(entries) > MAX_ENTRIES:
+        raise Unreadable(f"It has more than {MAX_ENTRIES} entries.")
 
 
 def _say(found: Found, role: Any, text: str, place: str, source: Source) -> None:

@@ -21,8 +21,8 @@ _HOW_TO_SPLIT = (
     "twice do no harm"
 )
 _JSON, _MARKDOWN = "application/json", "text/markdown; charset=utf-8"
-_WHOLE_ACCOUNT_COUNTS = 10
-_CONVERSATION_COUNTS = 3
+_WHOLE_ACCOUNT_COUNTS, _FILE_COUNTS, _CONVERSATION_COUNTS = 30, 10, 3
+"""Of the limits: each of them reads or writes as much as so many other requests, or more."""
 _MAX_NAME_CHARS = 80
 
 routes = Routes("chat")
@@ -51,7 +51,7 @@ def export_all(call: Call[Any, schemas.ExportAllQuery]) -> Stream:
     answer=schemas.ImportAnswer,
     max_body_bytes=MAX_FILE_BYTES,
     too_large=_HOW_TO_SPLIT,
-    weight=_WHOLE_ACCOUNT_COUNTS,
+    weight=_FILE_COUNTS,
 )
 def import_conversations(call: Call[FileBody, Any]) -> schemas.ImportAnswer:
     """Take in conversations: the body is the file itself.

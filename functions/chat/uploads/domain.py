@@ -67,6 +67,7 @@ TextType = Literal[
     "application/xml",
     "application/yaml",
 ]
+ContentType = Literal[ImageType, PdfType, TextType]
 Kind = Literal["image", "file"]
 
 _IMAGE_TYPES: frozenset[str] = frozenset(get_args(ImageType))

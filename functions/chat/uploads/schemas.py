@@ -8,9 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 from functions.chat.uploads.domain import (
     MAX_PDF_BYTES,
     NAME_CHARS,
-    ImageType,
-    PdfType,
-    TextType,
+    ContentType,
     as_file_name,
     max_bytes,
 )
@@ -24,7 +22,7 @@ class UploadRequest(BaseModel):
     name: Annotated[str, Field(min_length=1, max_length=2 * NAME_CHARS), AfterValidator(as_file_name)] = Field(
         description="As people and models see it: 1 to 200 characters, without folders."
     )
-    content_type: ImageType | PdfType | TextType
+    content_type: ContentType
     size_bytes: Annotated[int, Field(ge=1, le=MAX_PDF_BYTES)]
 
     @field_validator("size_bytes")

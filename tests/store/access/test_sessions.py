@@ -7,9 +7,11 @@ import pytest
 
 from functions.access import service
 from functions.access.domain import MAX_LIVE_SESSIONS
+from shared import clients
 from shared.clients import firestore_client, redis_client
 from shared.identity import accounts, csrf, secret_text, session_cache, sessions, tokens
 from shared.identity.caller import Caller, Proof
+from shared.redis_link import Link
 from shared.settings import settings
 from tests.store.access.support import GOOD_KEY, KEYS, SESSIONS, ask
 
@@ -266,13 +268,7 @@ def test_an_ended_session_is_over_in_other_processes_within_a_minute(ada, clock,
 
 
 def test_redis_away_changes_nothing_but_who_is_asked(ada, monkeypatch):
-    import redis
-
-    class Away:
-        def __getattr__(self, name):
-            raise redis.ConnectionError("nobody there")
-
-    monkeypatch.setattr(session_cache, "redis_client", Away)
+    monkeypatch.setitem(clients._made, "redis_link", Link("redis://127.0.0.1:9/0"))
     monkeypatch.setattr(session_cache._Away, "until", 0.0)
     cookie, _ = ada.open_session()
     elsewhere()

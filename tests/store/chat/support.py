@@ -12,6 +12,7 @@ from flask import Request
 from werkzeug.test import Client
 from werkzeug.wrappers import Response
 
+from functions.chat.domain import Question, Settings
 from functions.credits import service as credits
 from shared.clients import firestore_client
 from shared.clock import utc_now
@@ -73,6 +74,11 @@ def usage_record(generation_id: str) -> dict[str, Any]:
     record = firestore_client().collection("usage_records").document(generation_id).get().to_dict()
     assert record is not None, "every ended generation has a usage record"
     return record
+
+
+def question(text: str, model: str | None = None, **options: Any) -> Question:
+    """A question as the routes make it."""
+    return Question(parts=({"type": "text", "text": text},), settings=Settings(model=model), **options)
 
 
 @dataclass

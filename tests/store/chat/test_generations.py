@@ -8,22 +8,23 @@ from datetime import timedelta
 from typing import Any, cast
 
 import pytest
-import redis
 
-from functions.chat import generation_log, repository, service, turn, watch
-from functions.chat.domain import Generation, Question, Status
+from functions.chat import answer, beginning, generation_log, repository, service, turn, watch
+from functions.chat.domain import Generation, Status
 from functions.credits import service as credits
 from shared import store
 from shared.clients import redis_client
 from shared.clock import utc_now
 from shared.errors import Unavailable
-from tests.store.chat.support import User, events_of, give, usage_record
+from shared.ids import new_id
+from shared.redis_link import Link, LinkFailed
+from tests.store.chat.support import User, events_of, give, question, usage_record
 
 
 def begin(user: User, content: str, **options) -> tuple[str, turn.Turn]:
     conversation = user.conversation()
-    question = Question(text=content, **options)
-    return conversation, service.ask(user.uid, conversation, question, clock=utc_now, keep_partial=True)
+    asked = question(content, **options)
+    return conversation, service.ask(user.uid, conversation, asked, clock=utc_now, keep_partial=True)
 
 
 def events_after(user: User, generation_id: str, after: int = 0) -> dict:
@@ -37,8 +38,8 @@ def abandon(running: turn.Turn) -> None:
 
 
 def sweep_until_nothing_is_held(user: User) -> None:
-    for _ in range(30):
-        service.sweep(now=utc_now())
+    for minutes in range(20):
+        service.sweep(now=utc_now() + timedelta(minutes=minutes))
         if user.balance().held_micro == 0:
             return
         time.sleep(0.2)
@@ -182,7 +183,9 @@ def test_a_living_producer_is_left_alone(user, standin):
 @pytest.mark.usefixtures("past_lease")
 def test_a_process_that_dies_before_it_asked_leaves_nothing_held(user):
     conversation = user.conversation()
-    turn.begin(user.uid, conversation, Question(text="Hello"), clock=utc_now, keep_partial=True)
+    beginning.begin(
+        beginning.Key(user.uid, new_id("gen")), conversation, question("Hello"), clock=utc_now, keep_partial=True
+    )
     assert user.balance().held_micro > 0
     sweep_until_nothing_is_held(user)
     assert user.messages(conversation) == []
@@ -205,12 +208,9 @@ def test_a_cost_that_is_never_learned_is_given_back_after_a_while(user, standin)
 
 
 def test_the_answer_flows_without_redis_and_is_stored(user, monkeypatch):
-    def no_redis(*_, **__):
-        raise redis.ConnectionError("gone")
-
-    monkeypatch.setattr(generation_log, "redis_client", no_redis)
+    nobody = Link("redis://127.0.0.1:9/0")
+    monkeypatch.setattr(generation_log, "redis_link", lambda: nobody)
     conversation, running = begin(user, "/say still here")
-    monkeypatch.setattr(generation_log, "_script", no_redis)
     assert "".join(event.get("text", "") for batch in running for event in batch) == "still here"
     assert user.messages(conversation)[-1]["parts"][0]["text"] == "still here"
     user.assert_money_is_in_order()
@@ -249,19 +249,38 @@ def test_twenty_turns_at_once_in_one_conversation_are_all_stored(user):
 
 
 def test_a_turn_waits_for_one_round_trip_before_the_model_is_asked(user, monkeypatch):
-    """The hold, the conversation and its tail are on their way at the same time."""
+    """The conversation is on its way while the hold is made, and nothing else is read."""
     user.ask(user.conversation(), "/say warm")
     conversation = user.conversation()
-    together = threading.Barrier(3, timeout=5)
-    for module, name in ((repository, "find_conversation"), (repository, "recent_messages"), (credits, "hold")):
-        original = getattr(module, name)
+    steps = []
+    start, hold, ask = repository.start_opening, credits.hold, turn.Turn.connect
 
-        def meet(*args, _original=original, **options):
-            together.wait()
-            return _original(*args, **options)
+    class Opening:
+        def __init__(self, *place):
+            steps.append("reading")
+            self._opening = start(*place)
 
-        monkeypatch.setattr(module, name, meet)
-    assert user.ask(conversation, "/say together").status_code == 200
+        def result(self):
+            steps.append("read")
+            return self._opening.result()
+
+    def held(*args, **options):
+        made = hold(*args, **options)
+        steps.append("held")
+        return made
+
+    def connect(running):
+        steps.append("asked")
+        reading.undo()
+        return ask(running)
+
+    monkeypatch.setattr(repository, "start_opening", Opening)
+    monkeypatch.setattr(credits, "hold", held)
+    monkeypatch.setattr(turn.Turn, "connect", connect)
+    with pytest.MonkeyPatch.context() as reading:
+        reading.setattr(repository, "_get", lambda _: pytest.fail("something else was read"))
+        assert user.ask(conversation, "/say together").status_code == 200
+    assert steps == ["reading", "held", "read", "asked"]
 
 
 def test_a_generation_tells_where_it_stands(user, standin):
@@ -276,7 +295,7 @@ def test_a_generation_tells_where_it_stands(user, standin):
 
 
 def test_a_turn_that_outlives_its_hold_is_stored_and_paid_afterwards(user, standin, monkeypatch):
-    monkeypatch.setattr(turn, "HOLD_TTL", timedelta(milliseconds=1))
+    monkeypatch.setattr(beginning, "HOLD_TTL", timedelta(milliseconds=1))
     standin.fault(chunk_delay_ms=10)
     conversation, running = begin(user, "/repeat 5 word")
     next(running)
@@ -291,15 +310,15 @@ def test_a_turn_that_outlives_its_hold_is_stored_and_paid_afterwards(user, stand
 
 @pytest.mark.usefixtures("past_lease")
 def test_a_dead_turn_whose_hold_has_expired_is_ended_all_the_same(user, standin, monkeypatch):
-    monkeypatch.setattr(turn, "HOLD_TTL", timedelta(milliseconds=1))
+    monkeypatch.setattr(beginning, "HOLD_TTL", timedelta(milliseconds=1))
     standin.fault(chunk_delay_ms=20)
     conversation, running = begin(user, "/repeat 50 word")
     for _ in range(4):
         next(running)
     abandon(running)
     credits.sweep(now=utc_now())
-    for _ in range(10):
-        service.sweep(now=utc_now())
+    for minutes in range(10):
+        service.sweep(now=utc_now() + timedelta(minutes=minutes))
         time.sleep(0.1)
     message = user.messages(conversation)[-1]
     assert (message["status"], message["credits"]["pending"]) == ("interrupted", False)
@@ -362,19 +381,19 @@ def test_a_stop_is_heard_before_the_model_has_answered(user, standin):
 
 
 def test_an_answer_larger_than_a_document_is_cut_and_paid(user, standin, monkeypatch):
-    monkeypatch.setattr(turn, "MAX_ANSWER_BYTES", 50)
+    monkeypatch.setattr(answer, "MAX_ANSWER_BYTES", 50)
     standin.fault(chunk_delay_ms=5)
-    answer = user.ask(user.conversation(), "/repeat 100 word").json
-    assert answer["message"]["finish_reason"] == "length"
-    assert 0 < len(answer["message"]["parts"][0]["text"]) <= 50
+    told = user.ask(user.conversation(), "/repeat 100 word").json
+    assert told["message"]["finish_reason"] == "length"
+    assert 0 < len(told["message"]["parts"][0]["text"]) <= 50
     sweep_until_nothing_is_held(user)
-    assert usage_record(answer["generation_id"])["cost_pico_usd"] == round(standin.asked()[-1]["cost"] * 10**12)
+    assert usage_record(told["generation_id"])["cost_pico_usd"] == round(standin.asked()[-1]["cost"] * 10**12)
     user.assert_money_is_in_order()
 
 
 def test_an_answer_that_firestore_refuses_is_paid_all_the_same(user):
     conversation, running = begin(user, "/say x")
-    running._text.append("x" * 1_200_000)
+    running._answer._text.append("x" * 1_200_000)
     assert [event for batch in running for event in batch][-1]["status"] == "completed"
     assert user.messages(conversation) == []
     assert usage_record(running.generation.id)["charged_micro"] > 0
@@ -398,7 +417,7 @@ def test_a_log_that_was_lost_on_its_way_ends_for_its_readers(user, standin):
     _, running = begin(user, "/repeat 10 word")
     for _ in range(3):
         next(running)
-    running._log._lose(redis.ConnectionError("gone"))
+    running._log._lose(LinkFailed("gone"))
     running.close()
     redis_client().delete(f"gen:{{{running.generation.id}}}:alive")
     page = events_after(user, running.generation.id, after=3)
@@ -410,7 +429,7 @@ def test_a_log_that_was_lost_on_its_way_ends_for_its_readers(user, standin):
 
 
 def test_a_late_cost_and_its_record_are_written_together_or_not_at_all(user, standin, monkeypatch):
-    monkeypatch.setattr(turn, "HOLD_TTL", timedelta(milliseconds=1))
+    monkeypatch.setattr(beginning, "HOLD_TTL", timedelta(milliseconds=1))
     standin.fault(stream_error_d=2, generation_404_ms=3000, chunk_delay_ms=5)
     conversation = user.conversation()
     user.ask(conversation, "/repeat 30 word", stream=True).get_data()

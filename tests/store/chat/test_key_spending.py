@@ -1,5 +1,6 @@
 """What a turn costs that was asked with an API key counts for that key: once, whoever ends the turn."""
 
+import time
 import uuid
 from datetime import timedelta
 
@@ -7,14 +8,16 @@ import pytest
 
 from functions.access import repository as spending
 from functions.access.domain import month_of
-from functions.chat import domain, ending, models, service, turn, watch
+from functions.chat import beginning, domain, ending, service, watch
 from functions.credits import service as credits
+from functions.models import service as models
+from functions.models.domain import FOR_ANYONE
 from shared.clients import redis_client
 from shared.clock import utc_now
 from shared.errors import PermissionDenied, UpstreamRejected
 from shared.identity.caller import Caller, KeyGrant, Proof
 from shared.identity.permissions import Permission
-from tests.store.chat.support import usage_record
+from tests.store.chat.support import question, usage_record
 
 MONTHS_CREDITS = 1000 * 10**6
 
@@ -31,9 +34,8 @@ def caller(user, *, allowed_models=None):
 
 
 def ask(user, by, content, conversation=None):
-    question = domain.Question(text=content, model=None, parent_id=None, max_tokens=None, temperature=None)
     conversation = conversation or user.conversation()
-    return service.ask(user.uid, conversation, question, clock=utc_now, keep_partial=True, caller=by)
+    return service.ask(user.uid, conversation, question(content), clock=utc_now, keep_partial=True, caller=by)
 
 
 def spent(by):
@@ -45,10 +47,11 @@ def paid(user):
 
 
 def sweep_until_settled(generation):
-    for _ in range(30):
-        service.sweep(now=utc_now())
+    for minutes in range(20):
+        service.sweep(now=utc_now() + timedelta(minutes=minutes))
         if not usage_record(generation)["settlement_pending"]:
             return
+        time.sleep(0.2)
     pytest.fail("the cost was never learned")
 
 
@@ -79,7 +82,7 @@ def test_a_cost_that_is_learned_late_counts_once_however_many_sweeps_found_it_op
 
 
 def test_a_turn_that_outlived_its_hold_counts_once(user, standin, monkeypatch):
-    monkeypatch.setattr(turn, "HOLD_TTL", timedelta(milliseconds=1))
+    monkeypatch.setattr(beginning, "HOLD_TTL", timedelta(milliseconds=1))
     by = caller(user)
     standin.fault(chunk_delay_ms=10)
     running = ask(user, by, "/repeat 5 word")
@@ -118,10 +121,10 @@ def test_a_turn_that_cost_nothing_counts_for_nothing(user, standin):
 
 
 def test_the_model_that_was_checked_is_the_model_that_is_asked(user, standin, monkeypatch):
-    """Between the check and the hold the circuit of the first model may open: the second is not for this key."""
-    first, second = (models.get_model(slug) for slug in models.FOR_ANYONE)
-    chosen = iter([first, second, second])
-    monkeypatch.setattr(models, "get_model", lambda _: next(chosen))
+    """Between two looks the circuit of the first model may open: the second is not for this key."""
+    first, second = (models.get(slug) for slug in FOR_ANYONE)
+    chosen = iter([(first, second), (second,), (second,)])
+    monkeypatch.setattr(models, "choose", lambda *_, **__: next(chosen))
     by = caller(user, allowed_models=frozenset({first.slug}))
     list(ask(user, by, "/say hello"))
     assert [asked["body"]["model"] for asked in standin.asked()] == [first.slug]

@@ -13,9 +13,8 @@ from typing import Any, cast
 import pytest
 from google.cloud.firestore_v1.base_query import FieldFilter
 
+from functions.chat import beginning, repository, service, turn
 from functions.chat import callable as chat_callable
-from functions.chat import repository, service, turn
-from functions.chat.domain import Question
 from shared import idempotency
 from shared.clients import firestore_client, redis_client
 from shared.clock import utc_now
@@ -24,7 +23,7 @@ from shared.http.dialects import Callable
 from shared.identity import accounts
 from shared.ids import new_id
 from tests.processes import FunctionProcess
-from tests.store.chat.support import User, events_of, give, id_token, wsgi_client
+from tests.store.chat.support import User, events_of, give, id_token, question, wsgi_client
 
 FLAT_RATE = "craftpilot/flat-rate"
 FLAT_PRICE_MICRO = 1_200_000
@@ -94,8 +93,8 @@ def die(running: turn.Turn) -> None:
 
 
 def began(user: User, conversation: str, content: str, generation_id: str) -> turn.Turn:
-    question = Question(text=content)
-    return service.ask(user.uid, conversation, question, clock=utc_now, keep_partial=True, generation_id=generation_id)
+    asked = question(content)
+    return service.ask(user.uid, conversation, asked, clock=utc_now, keep_partial=True, generation_id=generation_id)
 
 
 # --- through the front ---------------------------------------------------------------------------------------------
@@ -296,7 +295,7 @@ def test_a_stream_that_was_lost_is_told_again(user, standin, conversation, key, 
 def test_a_lost_answer_is_told_again_although_its_price_has_changed(user, conversation, key, crash, monkeypatch):
     crash()
     lost = ask(user, conversation, "/say kept", key)
-    monkeypatch.setattr("functions.chat.turn.highest_cost_pico_usd", lambda *_, **__: 10**12)
+    monkeypatch.setattr("functions.chat.beginning.highest_cost_pico_usd", lambda *_, **__: 10**12)
     again = ask(user, conversation, "/say kept", key)
     assert (again.status_code, again.json) == (200, lost.json)
     user.assert_money_is_in_order()
@@ -390,14 +389,8 @@ def test_an_interrupted_answer_is_recovered_and_then_told(user, standin, convers
 @pytest.mark.usefixtures("past_lease")
 def test_an_answer_that_died_before_its_first_word_is_asked_anew(user, standin, conversation):
     generation_id = new_id("gen")
-    lost = turn.begin(
-        user.uid,
-        conversation,
-        Question(text="/say late"),
-        clock=utc_now,
-        keep_partial=True,
-        generation_id=generation_id,
-    )
+    key = beginning.Key(user.uid, generation_id)
+    lost = beginning.begin(key, conversation, question("/say late"), clock=utc_now, keep_partial=True)
     with pytest.raises(Conflict, match="being recovered"):
         began(user, conversation, "/say late", generation_id)
     sweep_until_nothing_is_held(user)
@@ -520,8 +513,8 @@ def test_a_streaming_callable_without_credits_may_come_again(poor_user, standin,
 
 
 def sweep_until_nothing_is_held(user: User) -> None:
-    for _ in range(30):
-        service.sweep(now=utc_now())
+    for minutes in range(20):
+        service.sweep(now=utc_now() + timedelta(minutes=minutes))
         if user.balance().held_micro == 0:
             return
         time.sleep(0.2)

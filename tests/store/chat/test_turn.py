@@ -7,10 +7,10 @@ from decimal import Decimal
 import pytest
 from google.cloud.firestore_v1.base_query import FieldFilter
 
-from functions.chat import service, turn
+from functions.chat import repository, service, turn
+from functions.models.domain import DEFAULT_MODEL
 from shared.clients import firestore_client
 from shared.clock import utc_now
-from shared.events import Event
 from shared.openrouter import OpenRouter, Timeouts
 from shared.settings import settings
 from tests.store.chat.support import User, events_of, give, id_token, usage_record
@@ -117,7 +117,7 @@ PASSING_REFUSALS = {"408", "429", "500", "502", "503", "524", "529"}
 def test_a_refusal_of_the_provider_costs_nothing_and_leaves_nothing(user, standin, upstream_status, stream):
     standin.fault(times=10, status=upstream_status, retry_after=1)
     conversation = user.conversation()
-    response = user.ask(conversation, "Hello", stream=stream)
+    response = user.ask(conversation, "Hello", stream=stream, model=DEFAULT_MODEL)
     status, code = UPSTREAM_REFUSALS[upstream_status]
     assert (response.status_code, response.json["code"]) == (status, code)
     assert response.json["trace_id"] == response.headers["X-Request-Id"]
@@ -303,7 +303,9 @@ def test_the_longest_message_that_fits_is_answered_and_stored_whole(user):
         ({"content": 5}, "content"),
         ({"content": None}, "content"),
         ({"content": []}, "content"),
-        ({"content": [{"type": "image"}]}, "content[0].type"),
+        ({"content": [{"type": "image"}]}, "content[0].upload_id"),
+        ({"content": [{"type": "video"}]}, "content[0].type"),
+        ({"content": "x", "tool_results": [{"tool_call_id": "c", "content": "y"}]}, "content"),
         ({"content": [{"type": "text", "text": 5}]}, "content[0].text"),
         ({"content": "x", "max_tokens": 0}, "max_tokens"),
         ({"content": "x", "max_tokens": "5"}, "max_tokens"),
@@ -362,21 +364,6 @@ def test_a_deleted_conversation_still_pays_for_the_answer_in_the_making(user, st
     assert not firestore_client().document(f"users/{user.uid}/conversations/{conversation}").get().exists
 
 
-def test_a_title_is_made_of_the_first_question_once(user):
-    conversation = user.conversation()
-    user.ask(conversation, "How do herons   catch fish in winter?")
-    user.ask(conversation, "And in summer?")
-    told = told_events(user)
-    completed = [Event.from_document(item.id, item.to_dict()) for item in told if "completed" in item.get("type")]
-    first = next(event for event in completed if event.data["first_in_conversation"])
-    assert len([event for event in completed if event.data["first_in_conversation"]]) == 1
-    for _ in range(2):
-        service.title_conversation(first, now=utc_now())
-    view = user.request("GET", f"/api/v1/conversations/{conversation}").json
-    assert view["title"] == "How do herons catch fish in winter?"
-    assert view["message_count"] == 4
-
-
 def test_a_client_that_goes_away_leaves_a_whole_answer_paid_once(user, standin):
     standin.fault(chunk_delay_ms=20)
     conversation = user.conversation()
@@ -410,7 +397,7 @@ def test_conversations_and_messages_come_in_pages(user):
 
 
 def test_an_old_branch_is_found_beyond_the_newest_messages(user, monkeypatch, standin):
-    monkeypatch.setattr(turn, "TAIL_MESSAGES", 2)
+    monkeypatch.setattr(repository, "_READ_AHEAD", -60)
     conversation = user.conversation()
     first = user.ask(conversation, "/say one").json
     for _ in range(3):

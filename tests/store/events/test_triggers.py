@@ -153,6 +153,49 @@ def test_a_message_that_is_no_event_is_dropped_with_a_log_line(capfd):
     assert "message is not an event" in capfd.readouterr().out
 
 
+def consume(event: Event) -> None:
+    data, attributes = event.to_message()
+    message = SimpleNamespace(data=base64.b64encode(data).decode(), attributes=attributes, message_id="m1")
+    pubsub._on_chat_event(SimpleNamespace(data=SimpleNamespace(message=message)))
+
+
+def test_a_chat_event_of_a_conversation_that_is_gone_is_consumed_by_everybody(uid):
+    consume(completed(uid, context_bytes=100_000))
+
+
+def test_consumers_that_fail_keep_none_from_its_turn_and_have_the_message_come_again(uid, monkeypatch, capfd):
+    asked: list[str] = []
+
+    def first(event: Event, *, now: Any) -> None:
+        asked.append("first")
+        raise RuntimeError("the first is broken")
+
+    def second(event: Event, *, now: Any) -> None:
+        asked.append("second")
+
+    def third(event: Event, *, now: Any) -> None:
+        asked.append("third")
+        raise store.StaleWrite("the third is late")
+
+    monkeypatch.setitem(pubsub._CONSUMERS, MessageCompleted.type, (first, second, third))
+    with pytest.raises(ExceptionGroup) as raised:
+        consume(completed(uid))
+    assert asked == ["first", "second", "third"]
+    assert [type(error) for error in raised.value.exceptions] == [RuntimeError, store.StaleWrite]
+    log = capfd.readouterr().out
+    assert '"consumer":"first"' in log
+    assert "the first is broken" in log
+    assert '"consumer":"third"' in log
+
+
+def test_only_completed_messages_have_consumers(uid, monkeypatch):
+    monkeypatch.setitem(pubsub._CONSUMERS, MessageCompleted.type, (lambda *_, **__: pytest.fail("not for this one"),))
+    batch = store.new_batch()
+    event = events.record(batch, ConversationCreated(conversation_id="c"), uid=uid, subject="c", at=utc_now())
+    store.commit(batch)
+    consume(event)
+
+
 def test_once_refuses_to_take_a_collision_of_effects_for_its_own_mark(uid):
     event = completed(uid)
     document = firestore_client().collection("processed").document(f"test:{uid}")

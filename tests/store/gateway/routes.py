@@ -73,6 +73,23 @@ ROWS: dict[str, Row] = {
     "POST /api/v1/conversations/{conversation_id}/messages": Row(
         Rank.USER, owned=True, body={"content": "/say yes", "stream": False}, by_key=True
     ),
+    "POST /api/v1/conversations/{conversation_id}/share": Row(
+        Rank.USER, owned=True, body={"title": "Look at this"}, by_key=True
+    ),
+    "GET /api/v1/conversations/{conversation_id}/share": Row(Rank.USER, owned=True, nothing_there=True, by_key=True),
+    "DELETE /api/v1/conversations/{conversation_id}/share": Row(Rank.USER, owned=True, by_key=True),
+    "GET /api/v1/shared/{token}": Row(Rank.ANONYMOUS),
+    "GET /api/v1/conversations/{conversation_id}/export": Row(Rank.USER, owned=True, by_key=True),
+    "GET /api/v1/conversations/export": Row(Rank.USER, by_key=True),
+    "POST /api/v1/conversations/import": Row(
+        Rank.USER,
+        body={
+            "conversationId": "c",
+            "title": "Old",
+            "messages": [{"messageId": "m", "sender": "User", "text": "Hello"}],
+        },
+        by_key=True,
+    ),
     "GET /api/v1/generations/{generation_id}": Row(Rank.USER, owned=True, by_key=True),
     "GET /api/v1/generations/{generation_id}/events": Row(Rank.USER, owned=True, by_key=True),
     "POST /api/v1/generations/{generation_id}/stop": Row(Rank.USER, owned=True, by_key=True),

@@ -122,20 +122,24 @@ class Somebody:
 
     def resource(self, name: str) -> str:
         """The id of something that belongs to this account."""
-        if name == "conversation_id":
-            return self.chat.conversation()
-        if name == "generation_id":
-            return self.chat.ask(self.chat.conversation(), "/say mine").json["message"]["generation_id"]
-        if name == "key_id":
-            return self._ask("access", "POST", "/api/v1/api-keys", {"name": "mine", "scopes": ["chat:read"]})["id"]
-        if name == "session_id":
-            return self._ask("access", "POST", "/api/v1/sessions", {})["id"]
-        if name in MODEL:
-            return MODEL[name]
-        if name == "job_id":
-            return Somebody(ANOTHER)._ask("users", "DELETE", "/api/v1/users/me", None)["job_id"]
-        assert name == "uid", f"the matrix does not know how to make a {name}"
-        return Somebody(Asker("user", Rank.USER)).uid
+        key = {"name": "mine", "scopes": ["chat:read"]}
+        makers = {
+            "conversation_id": self.chat.conversation,
+            "generation_id": lambda: self._answer()["generation_id"],
+            "token": lambda: self._share()["token"],
+            "key_id": lambda: self._ask("access", "POST", "/api/v1/api-keys", key)["id"],
+            "session_id": lambda: self._ask("access", "POST", "/api/v1/sessions", {})["id"],
+            "job_id": lambda: Somebody(ANOTHER)._ask("users", "DELETE", "/api/v1/users/me", None)["job_id"],
+            "uid": lambda: Somebody(Asker("user", Rank.USER)).uid,
+        }
+        assert name in makers, f"the matrix does not know how to make a {name}"
+        return makers[name]()
+
+    def _answer(self) -> dict[str, Any]:
+        return self.chat.ask(self.chat.conversation(), "/say mine").json
+
+    def _share(self) -> dict[str, Any]:
+        return self._ask("chat", "POST", f"/api/v1/conversations/{self._answer()['conversation_id']}/share", {})
 
     def _ask(self, capability: str, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {id_token(self.uid)}"}
@@ -174,7 +178,7 @@ def test_who_may_do_what(label, asker, relation, standin):
     row = ROWS[label]
     somebody = Somebody(asker) if row.spoils else regular(asker)
     owner = somebody if relation == "owner" and asker.rank and not asker.suspended else regular(ANOTHER)
-    path = _PARAMETER.sub(lambda match: owner.resource(match[1]), route.path)
+    path = _PARAMETER.sub(lambda match: MODEL.get(match[1]) or owner.resource(match[1]), route.path)
 
     body = {"data": row.body} if routes in CALLABLES else row.body
     data = None if body is None else json.dumps(body)

@@ -3,12 +3,19 @@
 import pytest
 
 from functions.models import service
+from shared import breaker
 from shared.breaker import breakers
 from shared.clients import firestore_client, redis_client
 from tests.store.models.support import headers_of, models_client
 from tests.store.users.conftest import _closed_connections, auth, only_admins, operator, someone
 
 __all__ = ["_closed_connections", "auth", "only_admins", "operator", "someone"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _closed_breaker_link():
+    yield
+    breaker._redis().close()
 
 
 @pytest.fixture(autouse=True)

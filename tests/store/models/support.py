@@ -39,5 +39,6 @@ def ids(answer: Any) -> list[str]:
     return [each["id"] for each in answer.json["items"]]
 
 
-def stored_policy(policy_id: str) -> dict[str, Any] | None:
+def stored_policy(policy_id: str) -> Any:
+    """The document, None when nothing was decided."""
     return firestore_client().collection("model_policies").document(policy_id).get().to_dict()

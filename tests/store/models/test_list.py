@@ -122,7 +122,7 @@ def test_a_query_that_asks_for_nothing_is_refused_by_name(ask, query, field):
 def test_a_key_that_names_its_models_may_ask_only_those(ask, someone):
     body = '{"name": "one model", "scopes": ["models:read"], "allowed_models": ["mistralai/mistral-small"]}'
     made = wsgi_client(access_routes).post("/api/v1/api-keys", data=body, headers=headers_of(someone))
-    key = {"Authorization": f"Bearer {made.json['key']}"}
+    key = {"Authorization": f"Bearer {made.get_json()['key']}"}
 
     answer = ask("?available=true", as_=None, **key)
 

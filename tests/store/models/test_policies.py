@@ -1,5 +1,7 @@
 """What operators decide about models: who may, what is refused, what is told, and when it holds."""
 
+from typing import Any
+
 import pytest
 
 from functions.models import repository, service
@@ -11,8 +13,8 @@ from tests.store.models.support import ADMIN_MODELS, DEFAULTS, FLASH, MINI, SONN
 from tests.store.users.support import Somebody
 
 ROUTES = [("GET", ADMIN_MODELS), ("PUT", ADMIN_MODELS), ("GET", DEFAULTS), ("PUT", DEFAULTS)]
-BODIES = {ADMIN_MODELS: {"model": SPARE, "enabled": False}, DEFAULTS: {"markup_percent": 1}}
-FULL = {
+BODIES: dict[str, dict[str, Any]] = {ADMIN_MODELS: {"model": SPARE, "enabled": False}, DEFAULTS: {"markup_percent": 1}}
+FULL: dict[str, Any] = {
     "enabled": True,
     "min_plan": "enterprise",
     "markup_percent": 35,

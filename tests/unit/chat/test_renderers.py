@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from functions.chat.domain import Status
 from functions.chat.renderers import CallableFrames, RenderedTurn, UiMessageStream
-from functions.chat.schemas import Charge, Message, Part, TurnAnswer
+from functions.chat.schemas import Charge, Message, Text, TurnAnswer
 from functions.chat.turn import Turn
 from shared.errors import AppError, UpstreamBusy
 
@@ -227,7 +227,7 @@ class FakeTurn:
 
 
 def message(message_id: str, role: Any, text: str) -> Message:
-    part = Part(type="text", text=text)
+    part = Text(type="text", text=text)
     return Message(id=message_id, parent_id=None, role=role, parts=[part], status="completed", created_at=NOW)
 
 

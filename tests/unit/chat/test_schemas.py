@@ -186,9 +186,9 @@ def function(name: str = "look") -> dict[str, Any]:
 def test_a_question_is_text_or_results_and_never_both_nor_neither():
     result = [{"tool_call_id": "c1", "content": "42"}]
     assert taken(SendMessage, tool_results=result).tool_results[0].content == "42"
-    assert wrong_fields(SendMessage) == {"body"}
-    assert wrong_fields(SendMessage, content=None) == {"body"}
-    assert wrong_fields(SendMessage, content="hi", tool_results=result) == {"body"}
+    assert wrong_fields(SendMessage) == {"content"}
+    assert wrong_fields(SendMessage, content=None) == {"content"}
+    assert wrong_fields(SendMessage, content="hi", tool_results=result) == {"content"}
 
 
 def test_tools_go_to_the_model_as_they_were_given():

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from functions.chat.uploads import domain, schemas, service
+from functions.chat.uploads import domain, schemas
 from functions.chat.uploads.domain import Attachment, State, Upload
 from shared import storage
 from shared.file_types import MAGIC_BYTES, file_type
@@ -289,7 +289,3 @@ def test_a_name_cannot_break_out_of_the_header_it_stands_in(name, plain, extende
     found = re.fullmatch(r"""attachment; filename="([^"\\;]*)"(?:; filename\*=UTF-8''([A-Za-z0-9%._~-]+))?""", header)
     assert found is not None
     assert found.groups() == (plain, extended)
-
-
-def test_the_link_to_put_a_file_lives_as_long_as_it_is_said_to():
-    assert service.LINK_LIFETIME.total_seconds() == 600

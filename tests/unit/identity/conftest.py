@@ -13,6 +13,7 @@ from shared.errors import RateLimited, Unavailable
 from shared.http import pipeline
 from shared.identity import accounts, documents, keys, last_use, session_cache, sessions, tokens
 from shared.limits import admission
+from shared.redis_link import LinkFailed
 from tests.unit.shared.conftest import Doorkeeper, logged
 
 __all__ = ["logged"]  # a fixture, used by its name
@@ -71,23 +72,20 @@ class RedisDictionary:
         self.asked = 0
         self.away = False
 
-    def get(self, key: str) -> str | None:
-        self._answer()
-        return self.texts.get(key)
-
-    def set(self, key: str, text: str, *, ex: int, nx: bool = False) -> bool | None:
-        self._answer()
-        if nx and key in self.texts:
-            return None
-        self.texts[key], self.kept_s[key] = text, ex
-        return True
-
-    def _answer(self) -> None:
-        import redis
-
+    def call(self, *command: Any) -> bytes | None:
         self.asked += 1
         if self.away:
-            raise redis.ConnectionError("nobody there")
+            raise LinkFailed("nobody there")
+        match command:
+            case ("GET", key):
+                found = self.texts.get(key)
+                return None if found is None else found.encode(errors="surrogatepass")
+            case ("SET", key, text, "EX", kept_s, *only_if_new):
+                if only_if_new and key in self.texts:
+                    return None
+                self.texts[key], self.kept_s[key] = text if isinstance(text, str) else text.decode(), kept_s
+                return b"OK"
+        raise AssertionError(f"nothing of the sessions asks this: {command}")
 
 
 @pytest.fixture(autouse=True)
@@ -133,5 +131,5 @@ def uses(monkeypatch) -> Uses:
 @pytest.fixture(autouse=True)
 def redis_dictionary(monkeypatch) -> RedisDictionary:
     found = RedisDictionary()
-    monkeypatch.setitem(clients._made, "redis", found)
+    monkeypatch.setitem(clients._made, "redis_link", found)
     return found

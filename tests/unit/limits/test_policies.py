@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from shared.limits.policies import FAILED_SIGN_INS, LimitClass, Policy, address_policy, plan_limits
+from shared.limits.policies import FAILED_LINKS, FAILED_SIGN_INS, LimitClass, Policy, address_policy, plan_limits
 
 PLANS = ("free", "pro", "enterprise")
 OF_CALLERS = [limit_class for limit_class in LimitClass if limit_class is not LimitClass.PUBLIC]
@@ -19,6 +19,7 @@ def every_policy():
     for limit_class in LimitClass:
         yield address_policy(limit_class, signed_in=True)
     yield FAILED_SIGN_INS
+    yield FAILED_LINKS
 
 
 def test_every_quota_comes_back_in_exactly_its_window():

@@ -119,9 +119,11 @@ def test_an_entry_of_an_unknown_shape_does_not_keep_the_others_out(synchronise):
     assert synchronise(*odd, entry("acme/good"), priced("openrouter/auto", prompt="-1")) == ["acme/good"]
 
 
-def test_an_empty_catalogue_leaves_the_stored_one_alone(synchronise):
-    assert synchronise() == []
-    assert synchronise(priced("openrouter/auto", prompt="-1")) == []
+@pytest.mark.parametrize("entries", [[], [priced("openrouter/auto", prompt="-1")]], ids=["empty", "nothing to offer"])
+def test_an_empty_catalogue_leaves_the_stored_one_alone(monkeypatch, database, entries):
+    monkeypatch.setattr(service, "openrouter", lambda: Provider(*entries))
+    monkeypatch.setattr(repository, "save", lambda *_: pytest.fail("it would delete every model"))
+    assert service.sync() == 0
 
 
 def test_what_was_synchronised_counts_in_this_process_at_once(synchronise, database):

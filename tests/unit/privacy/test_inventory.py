@@ -26,7 +26,7 @@ IN_REDIS: dict[str, str | None] = {
     "shared/presence.py": None,
 }
 """The modules that name keys, and the declaration that covers them. None: counts of processes and of the whole."""
-REACHES_REDIS = re.compile(r"\bredis_client\(\)|\bLink\(|\bredis\.Redis\b")
+REACHES_REDIS = re.compile(r"\bredis_client\(\)|\bredis_link\(\)|\bLink\(|\bredis\.Redis\b")
 NAMES_NO_KEYS = {
     "functions/privacy/repository.py",  # reads what the declarations name
     "functions/system/readiness.py",  # asks whether Redis answers
@@ -60,7 +60,7 @@ def roots_in_rules() -> set[str]:
 
 
 def roots_in(path: Path) -> Iterator[str]:
-    """The root collections that a module reads or writes: every name that `firestore_client()` is asked for."""
+    """The root collections that a module reads or writes: every name that the database is asked for."""
     tree = ast.parse(path.read_text())
     constants = {
         target.id: node.value.value
@@ -85,8 +85,10 @@ def _calls(tree: ast.AST) -> list[ast.Call]:
 
 
 def _asks_the_database(call: ast.Call) -> bool:
-    """`firestore_client().collection(…)`, `.document(…)`."""
+    """`firestore_client().collection(…)`, `.document(…)`, `store.document(…)`."""
     function = call.func
+    if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and function.value.id == "store":
+        return function.attr == "document"
     return (
         isinstance(function, ast.Attribute)
         and function.attr in {"collection", "document"}

@@ -4,13 +4,13 @@ import time
 from typing import Any
 
 import pytest
-import redis
 
 from functions.system import registry
 from functions.system.schemas import Kind, Service, State
 from shared import presence
 from shared.deployment import FUNCTIONS
 from shared.presence import GONE_AFTER_S, Instance
+from shared.redis_link import LinkFailed
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_a_function_that_was_not_heard_of_for_a_minute_is_idle(heard):
 
 def test_without_redis_the_state_is_unknown_and_the_rest_is_told(monkeypatch):
     def refuse(_: list[str]) -> None:
-        raise redis.ConnectionError("away")
+        raise LinkFailed("away")
 
     monkeypatch.setattr(presence, "instances", refuse)
     found = service("chat")
