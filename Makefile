@@ -44,7 +44,8 @@ suite: setup ## the whole suite through its front door, with real client librari
 launcher: setup ## starting and stopping the local suite: nothing may be left behind
 	$(PYTEST) tests/launcher
 
-bench: setup ## what the gateway and the limiter cost, measured on this machine
+bench: setup ## what a chat turn costs, beside its budgets (PEERS=1: beside other gateways; PROFILE=1: by function)
+	$(SUITE) firestore -- venv/bin/python -m tests.load.turns
 	$(SUITE) firestore -- venv/bin/python -m tests.load.gateway
 	$(SUITE) firestore -- venv/bin/python -m tests.load.limiter
 

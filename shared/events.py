@@ -120,7 +120,7 @@ class Event:
         )
 
 
-def record(batch: store.Batch, payload: EventPayload, *, uid: str, subject: str, at: datetime) -> Event:
+def record(batch: store.Writes, payload: EventPayload, *, uid: str, subject: str, at: datetime) -> Event:
     """Add the event to the batch that makes the change it tells of."""
     event = Event(
         id=new_id("evt"),

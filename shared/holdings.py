@@ -22,7 +22,7 @@ from shared.store import READING
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from google.cloud.firestore import WriteBatch
+    from shared.store import Batch
 
 
 class Erasure(Enum):
@@ -107,7 +107,7 @@ class NothingPersonal:
 Holding = Documents | CacheKeys | Files | NothingPersonal
 
 
-def bury(batch: WriteBatch, uid: str, at: datetime) -> None:
+def bury(batch: Batch, uid: str, at: datetime) -> None:
     """Put up the tombstone; again, it only moves its date."""
     batch.set(firestore_client().collection("erased_accounts").document(tombstone_id(uid)), {"erased_at": at})
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from shared import firestore_wire as wire
 from shared.clients import firestore_channel, firestore_database
@@ -182,6 +182,13 @@ class Batch:
             self.request.database = _database_of(reference)
 
 
+class Writes(Protocol):
+    """What writes are added to: a `Batch`, or a transaction of the library, which has the same methods."""
+
+    def create(self, reference: Any, fields: Any, /) -> None: ...
+    def update(self, reference: Any, changes: Any, /) -> None: ...
+
+
 class Committing:
     """A commit that was begun. It may happen also when nobody waits for it."""
 
@@ -223,8 +230,7 @@ class Committing:
         )
 
 
-def new_batch() -> Any:
-    """A `Batch`."""
+def new_batch() -> Batch:
     return Batch()
 
 

@@ -46,7 +46,8 @@ from shared.identity.recent import Recent
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from google.cloud.firestore import WriteBatch
+    from shared.store import Batch
+
 
 ResultT = TypeVar("ResultT")
 
@@ -226,7 +227,7 @@ def check_key(caller: Caller, model: str, *, needed_micro: int, now: datetime) -
         )
 
 
-def add_key_spending(batch: WriteBatch, *, uid: str, budget_id: str, micro: int, now: datetime) -> None:
+def add_key_spending(batch: Batch, *, uid: str, budget_id: str, micro: int, now: datetime) -> None:
     """Add to the batch that settles the work what it cost the key. `budget_id` is the key's (`KeyGrant.budget_id`)."""
     repository.add_spending(batch, uid=uid, budget_id=budget_id, micro=micro, at=now)
     _spent_micro.drop(_budget_of_month(budget_id, now))
@@ -339,7 +340,7 @@ def _again_when_stale(change: Callable[[], ResultT]) -> ResultT:
     raise Conflict("This is being changed by others; try again.", retry_after_s=1)
 
 
-def _record(batch: WriteBatch, payload: events.EventPayload, about: Key | Session, now: datetime) -> None:
+def _record(batch: Batch, payload: events.EventPayload, about: Key | Session, now: datetime) -> None:
     collection = "api_keys" if isinstance(about, Key) else "sessions"
     events.record(batch, payload, uid=about.uid, subject=f"{collection}/{about.id}", at=now)
 

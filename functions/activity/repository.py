@@ -19,7 +19,9 @@ from shared.store import READING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from google.cloud.firestore import CollectionReference, DocumentReference, DocumentSnapshot, WriteBatch
+    from google.cloud.firestore import CollectionReference, DocumentReference, DocumentSnapshot
+
+    from shared.store import Batch
 
 _LINKS_PER_PAGE = 500
 
@@ -46,7 +48,7 @@ def read_head(chain_id: str) -> tuple[Head, Any]:
     return Head(n=snapshot.get("n"), hash=snapshot.get("hash")), snapshot.update_time
 
 
-def append(batch: WriteBatch, chain_id: str, entry: Entry, version: Any) -> None:
+def append(batch: Batch, chain_id: str, entry: Entry, version: Any) -> None:
     """Add the entry behind the head that was read at `version`; the batch fails if the chain has grown since."""
     digest = entry_hash(entry)
     head = {"n": entry.n, "hash": digest}
@@ -83,18 +85,18 @@ def all_links(chain_id: str) -> Iterator[tuple[Entry, str]]:
         after = found[-1].get("n")
 
 
-def put(batch: WriteBatch, chain_id: str, links: Iterable[tuple[Entry, str]]) -> None:
+def put(batch: Batch, chain_id: str, links: Iterable[tuple[Entry, str]]) -> None:
     """Store entries as they are given, each with its hash; the chain's end stays where it is."""
     for entry, digest in links:
         batch.set(_link(chain_id, entry.n), {**asdict(entry), "hash": digest})
 
 
-def take_away(batch: WriteBatch, chain_id: str, numbers: Iterable[int]) -> None:
+def take_away(batch: Batch, chain_id: str, numbers: Iterable[int]) -> None:
     for n in numbers:
         batch.delete(_link(chain_id, n))
 
 
-def end_chain(batch: WriteBatch, chain_id: str, version: Any) -> None:
+def end_chain(batch: Batch, chain_id: str, version: Any) -> None:
     """Remove the chain's end; the batch fails if the chain has grown since `version`."""
     batch.delete(_chain(chain_id), option=LastUpdateOption(version))
 

@@ -17,7 +17,8 @@ from shared.trace import current_trace
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from google.cloud.firestore import WriteBatch
+    from shared.store import Batch
+
 
 _TRIES = 12
 _FIRST_PAUSE_S = 0.02
@@ -59,7 +60,7 @@ def _record_once(event: Event, now: datetime) -> bool:
         trace_id=event.trace_id,
     )
 
-    def chain(batch: WriteBatch) -> None:
+    def chain(batch: Batch) -> None:
         repository.append(batch, event.uid, entry, version)
 
     return once("activity", event, chain, now=now)

@@ -9,10 +9,10 @@ from google.cloud.firestore import Increment
 from shared.clients import firestore_client
 
 if TYPE_CHECKING:
-    from google.cloud.firestore import WriteBatch
+    from shared.store import Batch
 
 
-def add(batch: WriteBatch, day: str, shard: int, counters: dict[str, int]) -> None:
+def add(batch: Batch, day: str, shard: int, counters: dict[str, int]) -> None:
     """Add to the day's shard, making it when it is not there."""
     reference = firestore_client().collection("analytics_daily").document(day).collection("shards").document(str(shard))
     nested: dict[str, Any] = {}

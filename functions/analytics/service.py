@@ -11,13 +11,13 @@ from shared.events import Event, once
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from google.cloud.firestore import WriteBatch
+    from shared.store import Batch
 
 
 def count(event: Event, *, now: datetime) -> bool:
     """Add the event to the counters of the day it happened on; False when it was counted already."""
 
-    def add(batch: WriteBatch) -> None:
+    def add(batch: Batch) -> None:
         counters = counters_of(event.type, event.data)
         repository.add(batch, day_of(event.occurred_at), shard_of(event.id), counters)
 

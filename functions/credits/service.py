@@ -45,10 +45,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import datetime
 
-    from google.cloud.firestore import WriteBatch
-
     from functions.credits.domain import EndState
     from functions.credits.repository import Reading
+    from shared.store import Batch
 
 __all__ = [
     "Account",
@@ -140,7 +139,7 @@ def grant(
     priority: int = 50,
     promotional: bool = False,
     note: str = "",
-    also: Callable[[WriteBatch], None] | None = None,
+    also: Callable[[Batch], None] | None = None,
 ) -> Grant:
     """Give credits; the account comes to be with its first grant. A debt is paid from it first.
 
@@ -258,8 +257,8 @@ def hold(
     ref: Mapping[str, str],
     ttl: timedelta,
     now: datetime,
-    also: Callable[[WriteBatch], None] | None = None,
-    undo: Callable[[WriteBatch], None] | None = None,
+    also: Callable[[Batch], None] | None = None,
+    undo: Callable[[Batch], None] | None = None,
 ) -> Hold:
     """Set credits aside in one round trip. `also` adds the caller's writes to the same batch, `undo` takes them back
     in the batch that refuses the hold; it may run more than once.
@@ -307,7 +306,7 @@ def hold(
     return wanted
 
 
-def _first_outcome(first: Hold, again: Hold, *, now: datetime, undo: Callable[[WriteBatch], None] | None) -> Hold:
+def _first_outcome(first: Hold, again: Hold, *, now: datetime, undo: Callable[[Batch], None] | None) -> Hold:
     """What became of a hold whose key has come back."""
     _require_same_content(first, again, _HOLD_CONTENT)
     if first.state == "refused":
@@ -322,7 +321,7 @@ def _first_outcome(first: Hold, again: Hold, *, now: datetime, undo: Callable[[W
     return _if_covered(first, reading.ledger, now=now, undo=undo)
 
 
-def _if_covered(wanted: Hold, ledger: Ledger, *, now: datetime, undo: Callable[[WriteBatch], None] | None) -> Hold:
+def _if_covered(wanted: Hold, ledger: Ledger, *, now: datetime, undo: Callable[[Batch], None] | None) -> Hold:
     """The hold, if the entries before it left enough in grants that were alive; that is a fact which never changes."""
     opened = ledger.holds.get(wanted.id)
     if opened is None:
@@ -333,9 +332,7 @@ def _if_covered(wanted: Hold, ledger: Ledger, *, now: datetime, undo: Callable[[
     return wanted
 
 
-def _refuse(
-    wanted: Hold, *, now: datetime, undo: Callable[[WriteBatch], None] | None, available_micro: int
-) -> NoReturn:
+def _refuse(wanted: Hold, *, now: datetime, undo: Callable[[Batch], None] | None, available_micro: int) -> NoReturn:
     """Take the hold back together with what its caller wrote. Raises InsufficientCredits."""
     batch = store.new_batch()
     _end_into(batch, wanted, "refused", now=now)
@@ -352,7 +349,7 @@ def _refuse(
     raise _insufficient(wanted, available_micro=available_micro)
 
 
-def _commit_insistently(batch: WriteBatch) -> None:
+def _commit_insistently(batch: Batch) -> None:
     """Until it is taken back, a hold that overshoots blocks the account: worth more than one try."""
     for attempt in _spread_out(REFUSE_ATTEMPTS):
         try:
@@ -368,7 +365,7 @@ def _commit_insistently(batch: WriteBatch) -> None:
 
 
 def settle_into(
-    batch: WriteBatch, open_hold: Hold, cost_micro: int, *, now: datetime, ref: Mapping[str, str] | None = None
+    batch: Batch, open_hold: Hold, cost_micro: int, *, now: datetime, ref: Mapping[str, str] | None = None
 ) -> Hold:
     """Add the settlement to the caller's batch: the cost is spent, the rest returns. A cost above the hold is recorded
     all the same, as debt if it must be. The commit raises store.AlreadyExists when the hold has ended: see `find_hold`.
@@ -378,12 +375,12 @@ def settle_into(
     return _end_into(batch, open_hold, "settled", now=now, cost_micro=cost_micro, ref=ref)
 
 
-def release_into(batch: WriteBatch, open_hold: Hold, *, now: datetime, reason: str) -> Hold:
+def release_into(batch: Batch, open_hold: Hold, *, now: datetime, reason: str) -> Hold:
     """Add the release to the caller's batch: nothing is spent. The commit raises as that of `settle_into`."""
     return _end_into(batch, open_hold, "released", now=now, ref={"reason": reason})
 
 
-def expire_into(batch: WriteBatch, open_hold: Hold, *, now: datetime) -> Hold:
+def expire_into(batch: Batch, open_hold: Hold, *, now: datetime) -> Hold:
     """Add the end of a hold that nobody ended in time: all of it returns. The commit raises as for `settle_into`."""
     if open_hold.expires_at > now:
         raise ValueError(f"The hold {open_hold.id} has not expired yet.")
@@ -409,7 +406,7 @@ def expire_hold(open_hold: Hold, *, now: datetime) -> Hold:
 
 
 def late_cost_into(
-    batch: WriteBatch, ended_hold: Hold, cost_micro: int, *, now: datetime, ref: Mapping[str, str] | None = None
+    batch: Batch, ended_hold: Hold, cost_micro: int, *, now: datetime, ref: Mapping[str, str] | None = None
 ) -> Entry:
     """Add a cost that became known after its hold was released, expired or refused to the caller's batch.
 
@@ -446,7 +443,7 @@ def record_late_cost(
 
 
 def _end_into(
-    batch: WriteBatch,
+    batch: Batch,
     open_hold: Hold,
     state: EndState,
     *,
@@ -459,7 +456,7 @@ def _end_into(
     return ended
 
 
-def _commit_end(batch: WriteBatch, ended: Hold) -> Hold:
+def _commit_end(batch: Batch, ended: Hold) -> Hold:
     try:
         store.commit(batch)
     except store.AlreadyExists:

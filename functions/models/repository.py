@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
-    from google.cloud.firestore import CollectionReference, DocumentReference, WriteBatch
+    from google.cloud.firestore import CollectionReference, DocumentReference
+
+    from shared.store import Batch
 
 _DEFAULTS = "~defaults"
 """No name of a model looks like it."""
@@ -77,20 +79,19 @@ def policy_id(slug: str | None) -> str:
 
 def find(slugs: Sequence[str]) -> Found:
     """Those of the models that there are, with their policies and the defaults, in one round trip."""
-    offered = {_models().document(policy_id(slug)).path: slug for slug in slugs}
-    decided = {_policies().document(policy_id(slug)).path: slug for slug in [*slugs, None]}
-    references = [firestore_client().document(path) for path in [*offered, *decided]]
+    offered = {_models().document(policy_id(slug)): slug for slug in slugs}
+    decided = {_policies().document(policy_id(slug)): slug for slug in [*slugs, None]}
     offers: dict[str, Offer] = {}
     policies: dict[str | None, dict[str, Any]] = {}
     with store.translated_errors():
-        for snapshot in firestore_client().get_all(references, **READING):
-            path, document = snapshot.reference.path, snapshot.to_dict() if snapshot.exists else None
+        for snapshot in firestore_client().get_all([*offered, *decided], **READING):
+            reference, document = snapshot.reference, snapshot.to_dict() if snapshot.exists else None
             if document is None:
                 continue
-            if path in offered:
-                offers[offered[path]] = _offer(document)
+            if reference in offered:
+                offers[offered[reference]] = _offer(document)
             else:
-                policies[decided[path]] = document
+                policies[decided[reference]] = document
     entries = {slug: Entry(offer, _policy(policies.get(slug))) for slug, offer in offers.items()}
     return Found(entries, _defaults(policies.get(None)))
 
@@ -145,7 +146,7 @@ def save(offers: Sequence[Offer], at: datetime) -> tuple[int, int]:
     return len(changed), len(gone)
 
 
-def add_policy(batch: WriteBatch, slug: str | None, document: dict[str, Any], read: Versioned, at: datetime) -> None:
+def add_policy(batch: Batch, slug: str | None, document: dict[str, Any], read: Versioned, at: datetime) -> None:
     """Put it in the place of what was read; the batch fails when that has changed since."""
     reference: DocumentReference = _policies().document(policy_id(slug))
     content = {**document, "updated_at": at}

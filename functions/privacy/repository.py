@@ -24,15 +24,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import datetime
 
-    from google.cloud.firestore import (
-        CollectionReference,
-        DocumentReference,
-        DocumentSnapshot,
-        Query,
-        WriteBatch,
-    )
+    from google.cloud.firestore import CollectionReference, DocumentReference, DocumentSnapshot, Query
 
     from shared.holdings import CacheKeys, Documents, Files
+    from shared.store import Batch
 
     Snapshot = DocumentSnapshot[Any]
 
@@ -72,11 +67,11 @@ def change_job(job: Job, changes: dict[str, Any]) -> Any:
     return store.commit(batch)[0].update_time
 
 
-def add_change(batch: WriteBatch, job: Job, changes: dict[str, Any]) -> None:
+def add_change(batch: Batch, job: Job, changes: dict[str, Any]) -> None:
     batch.update(_jobs().document(job.id), changes, option=LastUpdateOption(job.version))
 
 
-def anonymise_job(batch: WriteBatch, job: Job, pseudonym: str, changes: dict[str, Any]) -> None:
+def anonymise_job(batch: Batch, job: Job, pseudonym: str, changes: dict[str, Any]) -> None:
     """The last change of an erasure: from then on the job names its user by a pseudonym."""
     add_change(batch, job, {**changes, "uid": DELETE_FIELD, "uid_sha256": pseudonym, "lease_until": DELETE_FIELD})
 

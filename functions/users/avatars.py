@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from google.cloud.firestore import WriteBatch
-
     from functions.users.repository import Read
     from shared.storage import SignedUpload, StoredFile
+    from shared.store import Batch
 
 UPLOAD_LIFETIME = uploads.LIFETIME
 _TYPES = frozenset({"image/png", "image/jpeg", "image/webp"})
@@ -86,7 +85,7 @@ def link(user: User, now: datetime) -> str | None:
 def _replace(uid: str, avatar: Avatar | None, now: datetime) -> User:
     replaced: Avatar | None = None
 
-    def change(_: WriteBatch, read: Read) -> Mapping[str, Any]:
+    def change(_: Batch, read: Read) -> Mapping[str, Any]:
         nonlocal replaced
         replaced = read.user.avatar
         return {} if replaced == avatar else {"avatar": repository.avatar_field(avatar)}
@@ -97,7 +96,7 @@ def _replace(uid: str, avatar: Avatar | None, now: datetime) -> User:
     return user
 
 
-def _commit(batch: WriteBatch) -> None:
+def _commit(batch: Batch) -> None:
     try:
         store.commit(batch)
     except store.StaleWrite as error:

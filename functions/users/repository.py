@@ -31,7 +31,9 @@ from shared.store import READING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from google.cloud.firestore import DocumentReference, DocumentSnapshot, Transaction, WriteBatch
+    from google.cloud.firestore import DocumentReference, DocumentSnapshot, Transaction
+
+    from shared.store import Batch, Writes
 
     Document = Mapping[str, Any]
 
@@ -146,33 +148,33 @@ def find_job(job_id: str, transaction: Transaction | None = None) -> Job | None:
 # Writing: each adds to the caller's batch
 
 
-def add_changes(batch: WriteBatch, read: Read, changes: Document, at: datetime) -> None:
+def add_changes(batch: Batch, read: Read, changes: Document, at: datetime) -> None:
     """Change fields of the account that was read; the batch fails when it has changed since."""
     option = firestore.LastUpdateOption(read.version)
     batch.update(_user_ref(read.user.uid), {**changes, "updated_at": at}, option=option)
 
 
-def add_rename(batch: WriteBatch, user: User, username: str, at: datetime) -> None:
+def add_rename(batch: Batch, user: User, username: str, at: datetime) -> None:
     """Take the name and free the old one. The batch fails with AlreadyExists when somebody has it."""
     batch.create(_username_ref(username), {"uid": user.uid, "created_at": at})
     if needs_reservation(user.username):
         batch.delete(_username_ref(user.username))
 
 
-def add_preferences(batch: WriteBatch, uid: str, preferences: Document, at: datetime) -> None:
+def add_preferences(batch: Batch, uid: str, preferences: Document, at: datetime) -> None:
     """Must come first in its batch: `shared.store.commit` gives the writes' times in their order."""
     batch.update(_user_ref(uid), {"preferences": dict(preferences), "updated_at": at})
 
 
-def add_open_upload(batch: WriteBatch, uid: str, upload_id: str, *, until: datetime) -> None:
+def add_open_upload(batch: Batch, uid: str, upload_id: str, *, until: datetime) -> None:
     batch.update(_user_ref(uid), {"open_upload": {"id": upload_id, "until": until}})
 
 
-def close_upload(batch: WriteBatch, uid: str) -> None:
+def close_upload(batch: Batch, uid: str) -> None:
     batch.update(_user_ref(uid), {"open_upload": firestore.DELETE_FIELD})
 
 
-def add_job(batch: WriteBatch, job_id: str, kind: str, uid: str, at: datetime) -> None:
+def add_job(batch: Writes, job_id: str, kind: str, uid: str, at: datetime) -> None:
     document = {
         "kind": kind,
         "uid": uid,

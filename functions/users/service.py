@@ -30,11 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from google.cloud.firestore import Transaction, WriteBatch
+    from google.cloud.firestore import Transaction
 
     from functions.users.repository import Job, Read
     from shared.events import EventPayload
     from shared.identity.caller import Caller
+    from shared.store import Batch
 
 PROFILE = "profile"
 """What events of an account are about."""
@@ -56,7 +57,7 @@ def change_profile(uid: str, changes: Mapping[str, Any], *, now: datetime) -> Us
     Raises InvalidRequest for a user name that nobody can choose, Conflict for one that somebody has.
     """
 
-    def change(batch: WriteBatch, read: Read) -> dict[str, Any]:
+    def change(batch: Batch, read: Read) -> dict[str, Any]:
         changed = {name: value for name, value in changes.items() if getattr(read.user, name) != value}
         if "username" in changed:
             if is_reserved(changed["username"]):
@@ -75,7 +76,7 @@ def change_profile(uid: str, changes: Mapping[str, Any], *, now: datetime) -> Us
         raise Conflict("This user name is taken.", fields=[problem]) from error
 
 
-def change_account(uid: str, change: Callable[[WriteBatch, Read], Mapping[str, Any]], *, now: datetime) -> User:
+def change_account(uid: str, change: Callable[[Batch, Read], Mapping[str, Any]], *, now: datetime) -> User:
     """Change what was read, once: `change` adds its own writes to the batch and gives the account's new fields.
 
     When the account changed since, it is read again and `change` is asked again. Raises NotFound, store.AlreadyExists.

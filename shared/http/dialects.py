@@ -67,6 +67,8 @@ _OPENAI_SAYS_TOO = {
     "unsupported_image_format",
 }
 """Types of errors of the provider's that are codes of OpenAI's."""
+_ONLY_NAMES_FIELDS = "Check: "
+"""How a message begins that leaves it to the fields to say what is wrong."""
 _OPENAI_RETRIES = {408, 409, 429}
 _OPENAI_PATIENCE_S = 60
 """A longer wait that is asked for the SDKs do not keep: they would be back within seconds."""
@@ -199,8 +201,8 @@ def _openai_code(error: AppError) -> str:
 
 
 def _in_openai_words(error: AppError) -> str:
-    """Its SDKs show the message alone, so that has to name the field."""
-    if not isinstance(error, InvalidRequest) or not error.fields:
+    """Its SDKs show the message alone, so that has to name the field and what is wrong with it."""
+    if not error.fields or not error.message.startswith(_ONLY_NAMES_FIELDS):
         return error.message
     first = error.fields[0]
     if first.kind == "extra_forbidden":

@@ -5,12 +5,23 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
+from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from tests.load.subjects import ask
 from tests.processes import FunctionProcess
 
 _PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Took:
+    """Seconds on the wall and of the processor."""
+
+    wall_s: float
+    cpu_s: float
 
 
 class _Cold(FunctionProcess):
@@ -28,12 +39,15 @@ class _Cold(FunctionProcess):
                 break
             time.sleep(0.001)
         answer = ask(self.port, self._request)
-        self.took_s = time.monotonic() - self._began_at
+        took_s = time.monotonic() - self._began_at
+        first = psutil.Process(self._process.pid)
+        times = [each.cpu_times() for each in (first, *first.children(recursive=True))]
+        self.took = Took(took_s, sum(each.user + each.system for each in times))
         assert answer.status == 200, answer.body.decode()
 
 
-def measure(target: str, folder: Path, request: bytes, **options: str) -> float:
-    """Seconds until `request` was answered by a new process."""
+def measure(target: str, folder: Path, request: bytes, **options: str) -> Took:
+    """What it took until `request` was answered by a new process."""
     process = _Cold(target, folder / f"{target}-cold-{time.monotonic_ns()}.log", request, **options)
     process.kill()
-    return process.took_s
+    return process.took

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 QUESTION = "What is the answer, in a hundred words?"
 _MIB = 2**20
 _PATIENCE_S = 60.0
+_IDLE_S = 0.3
+_IDLE_SHARE = 0.1
 _STREAM_HOLDS = (upstream.LAST_WORD, b"[DONE]")
 _PLAIN_HOLDS = (upstream.LAST_WORD,)
 
@@ -77,6 +79,14 @@ class Subject:
         """What it keeps in memory: the largest process, and what the others do not share with it."""
         whole = sorted((process.memory_full_info() for process in self._processes()), key=lambda each: each.rss)
         return (whole[-1].rss + sum(each.uss for each in whole[:-1])) / _MIB
+
+    def settle(self) -> None:
+        """Wait until what the last round left behind is done."""
+        give_up_at = time.monotonic() + _PATIENCE_S
+        used_s = -1.0
+        while self.cpu_s() - used_s > _IDLE_SHARE * _IDLE_S and time.monotonic() < give_up_at:
+            used_s = self.cpu_s()
+            time.sleep(_IDLE_S)
 
     def _processes(self) -> list[psutil.Process]:
         first = psutil.Process(self.pid)

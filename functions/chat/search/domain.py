@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 
 from functions.chat.search.words import Word, words
 
@@ -16,8 +15,8 @@ PREFIX_CHARS = (3, 4, 6, 9, 12)
 """The lengths of the beginnings that are stored: a longer one is looked up by the longest that fits, then compared."""
 MAX_TERMS = 1000
 """Of one entry: each is an index entry of the database, and a document has room for some ten thousand."""
-MAX_ENTRIES = 4
-"""Of one text. Words beyond do not find it."""
+MAX_ENTRIES = 8
+"""Of one text. Words beyond do not find it: some four thousand different ones are before them."""
 SNIPPET_CHARS = 160
 MAX_MATCHES = 40
 """Of one snippet."""
@@ -76,14 +75,14 @@ class Snippet:
 
 
 def index_terms(text: str) -> list[tuple[str, ...]]:
-    """What finds the text, spread over as many entries as that takes: no term twice, words before beginnings."""
-    whole = _terms_of(words(text))
-    found = dict.fromkeys(islice(whole, MAX_TERMS * MAX_ENTRIES))
-    room = -len(found) % MAX_TERMS if found else 0
-    beginnings = dict.fromkeys(
-        word[:length] for word in found for length in PREFIX_CHARS if length < len(word) and word[:length] not in found
-    )
-    terms = [*found, *islice(beginnings, room)]
+    """What finds the text, spread over as many entries as that takes: no term twice, no word without its beginnings."""
+    found: dict[str, None] = {}
+    for word in _terms_of(words(text)):
+        if len(found) + 1 + len(PREFIX_CHARS) > MAX_TERMS * MAX_ENTRIES:
+            break
+        found[word] = None
+        found.update(dict.fromkeys(word[:length] for length in PREFIX_CHARS if length < len(word)))
+    terms = list(found)
     return [tuple(terms[start : start + MAX_TERMS]) for start in range(0, len(terms), MAX_TERMS)]
 
 
@@ -104,16 +103,17 @@ def question_from(text: str) -> Question | None:
     return Question(asked) if asked else None
 
 
-def leading_terms(question: Question) -> list[str]:
-    """By which the index is asked: those, any of which each text that answers is found by, and few others are."""
+def leading_term(question: Question) -> str:
+    """By which the index is asked: what each text that answers is found by, and few others are."""
     beginning = question.beginning
-    alternatives = [[term] for term in question.terms]
-    if beginning is not None:
-        lengths = [length for length in PREFIX_CHARS if length <= len(beginning)]
-        alternatives.append(sorted({beginning, beginning[: lengths[-1]]}) if lengths else [beginning])
-    # Short beginnings are looked up whole, which leaves texts out: only when there is nothing else to go by.
-    short = [beginning] if beginning is not None and len(beginning) < PREFIX_CHARS[0] else None
-    return max(alternatives, key=lambda terms: (terms != short, min(map(_weight, terms)), terms))
+    terms = set(question.terms)
+    if beginning is not None and len(beginning) >= PREFIX_CHARS[0]:
+        terms.add(beginning[: max(length for length in PREFIX_CHARS if length <= len(beginning))])
+    if not terms:
+        # Shorter beginnings are not stored. Alone, one is looked up as a whole word.
+        assert beginning is not None, "every question holds a word"
+        return beginning
+    return max(terms, key=lambda term: (_weight(term), term))
 
 
 def may_answer(question: Question, listed: str) -> bool:

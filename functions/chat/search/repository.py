@@ -129,10 +129,14 @@ def _delete(references: Sequence[DocumentReference]) -> None:
 # Reading
 
 
-def list_candidates(uid: str, terms: Sequence[str], limit: int, cursor: str | None) -> tuple[list[Entry], str | None]:
-    """Entries that hold any of the terms, newest first. Their terms stay where they are: they are long."""
-    with_one = _entries(uid).where(filter=field_filter("terms", "array_contains_any", list(terms)))
-    read = with_one.select(["conversation_id", "message_id", "role", "at", "words"])
+def list_candidates(uid: str, term: str, limit: int, cursor: str | None) -> tuple[list[Entry], str | None]:
+    """Entries that hold the term, newest first; of one text at most one. Their terms, which are many, are not read.
+
+    The emulator has no index of lists and compares every term of every entry of the user: a search over some hundred
+    long messages takes it seconds.
+    """
+    with_it = _entries(uid).where(filter=field_filter("terms", "array_contains", term))
+    read = with_it.select(["conversation_id", "message_id", "role", "at", "words"])
     found, next_cursor = page(read, "at", newest_first=True, limit=limit, cursor=cursor)
     return [_entry(snapshot) for snapshot in found], next_cursor
 
@@ -142,8 +146,7 @@ def _entry(snapshot: DocumentSnapshot[Any]) -> Entry:
 
 
 def cursor_behind(entry: Entry) -> str:
-    """The cursor of what comes after the entry and the others of the same text: those have higher names."""
-    return cursor_after(entry.at, entry.id.partition("~")[0])
+    return cursor_after(entry.at, entry.id)
 
 
 def find_conversations(uid: str, conversation_ids: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -18,7 +18,7 @@ from functions.chat.search.domain import (
     MAX_TERMS,
     Entry,
     hits,
-    leading_terms,
+    leading_term,
     may_answer,
     question_from,
     snippet,
@@ -141,12 +141,12 @@ def search(uid: str, query: SearchQuery) -> SearchPage:
     question = question_from(query.q)
     if question is None:
         raise InvalidRequest.of("q", "needs a letter, a digit or an emoji")
-    terms = leading_terms(question)
+    term = leading_term(question)
     conversations = _Conversations(uid, query.folder_id)
     items: list[Hit] = []
     cursor, looked_at, chars = query.cursor, 0, 0
     while looked_at < MAX_CANDIDATES and chars < MAX_TEXT_CHARS:
-        entries, following = repository.list_candidates(uid, terms, _CANDIDATES_PER_READ, cursor)
+        entries, following = repository.list_candidates(uid, term, _CANDIDATES_PER_READ, cursor)
         looked_at += len(entries)
         texts = _texts_of(uid, [entry for entry in entries if _may_fit(entry, query, question)], conversations)
         chars += sum(map(len, texts.values()))
@@ -160,7 +160,7 @@ def search(uid: str, query: SearchQuery) -> SearchPage:
                 return SearchPage(items=items, next_cursor=None if is_last else repository.cursor_behind(entry))
         if following is None:
             return SearchPage(items=items, next_cursor=None)
-        cursor = repository.cursor_behind(entries[-1])
+        cursor = following
     return SearchPage(items=items, next_cursor=cursor)
 
 

@@ -47,11 +47,11 @@ _CHUNK_CHARS = 64 * 1024
 
 
 def conversation_as_json(uid: str, conversation: Conversation, *, now: datetime) -> Iterator[bytes]:
-    return _in_chunks(_one_as_json(uid, conversation, _Folders(uid), now))
+    return _in_chunks(_one_as_json(uid, conversation, now))
 
 
 def all_as_json(uid: str, *, now: datetime) -> Iterator[bytes]:
-    """Every conversation of the user, the oldest first, whatever its state."""
+    """Every conversation of the user, whatever its state."""
     return _in_chunks(_many_as_json(uid, now))
 
 
@@ -78,27 +78,37 @@ def _in_chunks(texts: Iterable[str]) -> Iterator[bytes]:
 
 
 def _many_as_json(uid: str, now: datetime) -> Iterator[str]:
-    head = {"format": OURS_MANY, "version": OUR_VERSION, "exported_at": now}
-    yield f'{_json(head)[:-1]},"conversations":['
-    folders = _Folders(uid)
-    separator = ""
-    for conversation in repository.walk_conversations(uid):
-        yield separator
-        yield from _one_as_json(uid, conversation, folders, now)
-        separator = ",\n"
-    yield "]}\n"
+    yield f'{_json(_head(OURS_MANY, now))[:-1]},"conversations":['
+    names = _Folders(uid)
+    end, separator = "", ""
+    for each in repository.walk_everything(uid):
+        if isinstance(each, tuple):
+            yield separator + _json(_exported(*each))
+            separator = ",\n"
+        else:
+            yield end + _beginning(each, names, now)
+            end, separator = "]},\n", "\n"
+    yield "]}]}\n" if end else "]}\n"
 
 
-def _one_as_json(uid: str, conversation: Conversation, folders: _Folders, now: datetime) -> Iterator[str]:
-    shown = conversation.model_dump(include=_CONVERSATION_FIELDS, exclude_none=True)
-    shown["folder"] = folders.name_of(conversation.folder_id)
-    head = {"format": OURS, "version": OUR_VERSION, "exported_at": now, "conversation": shown}
-    yield f'{_json(head)[:-1]},"messages":['
+def _one_as_json(uid: str, conversation: Conversation, now: datetime) -> Iterator[str]:
+    yield _beginning(conversation, _Folders(uid), now)
     separator = "\n"
     for message_id, document in repository.walk_messages(uid, conversation.id):
         yield separator + _json(_exported(message_id, document))
         separator = ",\n"
-    yield "]}"
+    yield "]}\n"
+
+
+def _head(name: str, now: datetime) -> dict[str, Any]:
+    return {"format": name, "version": OUR_VERSION, "exported_at": now}
+
+
+def _beginning(conversation: Conversation, names: _Folders, now: datetime) -> str:
+    """A conversation up to its messages."""
+    shown = conversation.model_dump(include=_CONVERSATION_FIELDS, exclude_none=True)
+    shown["folder"] = names.name_of(conversation.folder_id)
+    return f'{_json({**_head(OURS, now), "conversation": shown})[:-1]},"messages":['
 
 
 class _Folders:

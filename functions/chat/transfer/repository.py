@@ -14,12 +14,12 @@ from shared.store import READING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from google.cloud.firestore import CollectionReference
+    from google.cloud.firestore import CollectionReference, DocumentSnapshot
 
     Stored = tuple[str, dict[str, Any]]
     """A message's id and its document."""
 
-_CONVERSATIONS_AT_ONCE = 50
+_DOCUMENTS_AT_ONCE = 200
 _MESSAGES_AT_ONCE = 50
 _PARENTS_AT_ONCE = 1000
 _IDS_AT_ONCE = 100
@@ -35,17 +35,20 @@ def _messages(uid: str, conversation_id: str) -> CollectionReference:
     return reference
 
 
-def walk_conversations(uid: str) -> Iterator[schemas.Conversation]:
-    """All of a user's conversations in whatever state, the oldest first."""
-    cursor = None
-    while True:
-        found, cursor = page(
-            _conversations(uid), "created_at", newest_first=False, limit=_CONVERSATIONS_AT_ONCE, cursor=cursor
-        )
-        for snapshot in found:
-            yield schemas.Conversation(id=snapshot.id, **(snapshot.to_dict() or {}))
-        if cursor is None:
-            return
+def walk_everything(uid: str) -> Iterator[schemas.Conversation | Stored]:
+    """All of a user's conversations in whatever state, each before its messages; by name, so in no order of time.
+
+    One walk through all of it takes far fewer round trips than one through each conversation.
+    """
+    current: str | None = None
+    for snapshot in _by_name(_conversations(uid).recursive(), _DOCUMENTS_AT_ONCE):
+        document = snapshot.to_dict() or {}
+        below = snapshot.reference.path.split("/")[3:]
+        if len(below) == 1:
+            current = snapshot.id
+            yield schemas.Conversation(id=snapshot.id, **document)
+        elif below[0] == current:  # else what an import left that did not come to its end
+            yield snapshot.id, document
 
 
 def walk_messages(uid: str, conversation_id: str) -> Iterator[Stored]:
@@ -75,17 +78,20 @@ def branch_ids(uid: str, conversation_id: str, message_id: str) -> list[str]:
 
 
 def _walk_parents(uid: str, conversation_id: str) -> Iterator[tuple[str, str | None]]:
-    # With the names alone there is nothing to order by, so documents come by name; that is all paging needs.
-    query: Any = _messages(uid, conversation_id).select(["parent_id"]).order_by("__name__").limit(_PARENTS_AT_ONCE)
-    asked = query
+    for snapshot in _by_name(_messages(uid, conversation_id).select(["parent_id"]), _PARENTS_AT_ONCE):
+        yield snapshot.id, (snapshot.to_dict() or {}).get("parent_id")
+
+
+def _by_name(query: Any, at_once: int) -> Iterator[DocumentSnapshot[Any]]:
+    page_of_it = query.order_by("__name__").limit(at_once)
+    asked = page_of_it
     while True:
         with store.translated_errors():
             found = list(asked.get(**READING))
-        for snapshot in found:
-            yield snapshot.id, (snapshot.to_dict() or {}).get("parent_id")
-        if len(found) < _PARENTS_AT_ONCE:
+        yield from found
+        if len(found) < at_once:
             return
-        asked = query.start_after(found[-1])
+        asked = page_of_it.start_after(found[-1])
 
 
 def walk_branch(uid: str, conversation_id: str, ids: Iterable[str]) -> Iterator[Stored]:

@@ -9,7 +9,6 @@ from threading import Barrier
 from typing import Any
 
 import pytest
-from google.cloud.firestore import WriteBatch
 from google.cloud.firestore_v1.base_query import FieldFilter
 
 from shared import idempotency, metrics, store
@@ -264,7 +263,7 @@ def test_a_commit_that_went_through_unheard_is_known_again(uid, key, monkeypatch
         claim(uid, key, now=utc_now() - 2 * KEPT)
     commit = store.commit
 
-    def unheard(batch: WriteBatch) -> None:
+    def unheard(batch: Batch) -> None:
         commit(batch)
         raise store.AlreadyExists("the record of the first sending")
 

@@ -3,6 +3,7 @@
 import struct
 from base64 import b64decode
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,14 @@ from shared.clients import firestore_client, openrouter
 from shared.clock import utc_now
 from shared.openrouter import Embeddings, Usage
 from shared.openrouter.vectors import packed
+from shared.store import field_filter
 from tests.store.openai_api.conftest import EMBEDDING_MODEL
+
+
+def documents_of(collection: str, uid: str) -> list[dict[str, Any]]:
+    """Those of one user."""
+    query = firestore_client().collection(collection).where(filter=field_filter("uid", "==", uid))
+    return [snapshot.to_dict() or {} for snapshot in query.get()]
 
 
 @pytest.mark.parametrize(
@@ -35,15 +43,11 @@ def test_numbers_and_packed_numbers_are_the_same(program):
 def test_they_are_paid_once_and_recorded(program):
     answer = program.embed(["a longer text that has some tokens"])
     assert answer.json["credits"]["charged_micro"] == program.spent_micro() > 0
-    [record] = [
-        snapshot.to_dict()
-        for snapshot in firestore_client().collection("usage_records").where("uid", "==", program.uid).get()
-    ]
+    [record] = documents_of("usage_records", program.uid)
     assert (record["capability"], record["status"], record["model"]) == ("embeddings", "completed", EMBEDDING_MODEL)
     assert record["prompt_tokens"] == answer.json["usage"]["prompt_tokens"]
     assert record["charged_micro"] == program.spent_micro()
-    events = firestore_client().collection("events").where("uid", "==", program.uid).get()
-    assert "embeddings.created" in [(event.to_dict() or {})["type"] for event in events]
+    assert "embeddings.created" in [event["type"] for event in documents_of("events", program.uid)]
     program.assert_money_is_in_order()
 
 
@@ -113,7 +117,7 @@ def test_a_key_pays_from_its_own_limit_and_only_for_its_models(program):
 
 def given_instead(monkeypatch, **changes):
     """What the provider answers from here on."""
-    answer = {
+    answer: dict[str, Any] = {
         "vectors": (packed([1.0, 0.0]),),
         "usage": Usage(prompt_tokens=10, completion_tokens=0, cost_pico_usd=None),
         "generation_id": None,
