@@ -22,9 +22,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
-from google.api_core import exceptions as google_errors
 from google.auth import credentials as google_credentials
-from google.auth import exceptions as auth_errors
 
 from shared.clients import storage_bucket
 from shared.errors import Unavailable
@@ -94,10 +92,12 @@ def read_start(file: StoredFile, length: int) -> bytes:
 
 def read(name: str) -> bytes | None:
     """All of a small file; None when it is not there."""
+    from google.api_core.exceptions import NotFound
+
     try:
         with translated_errors():
             content: bytes = storage_bucket().blob(name).download_as_bytes(**_patiently())
-    except google_errors.NotFound:
+    except NotFound:
         return None
     return content
 
@@ -117,10 +117,12 @@ def upload(name: str, content: BinaryIO, *, content_type: str) -> None:
 
 def delete(name: str) -> None:
     """Delete the file; one that is not there is fine."""
+    from google.api_core.exceptions import NotFound
+
     try:
         with translated_errors():
             storage_bucket().blob(name).delete(**_patiently())
-    except google_errors.NotFound:
+    except NotFound:
         return
 
 
@@ -135,6 +137,8 @@ def list_files(prefix: str, *, limit: int) -> list[StoredFile]:
 def translated_errors() -> Iterator[None]:
     """Turn the failures of Cloud Storage, of signing and of the network between into Unavailable."""
     import requests
+    from google.api_core import exceptions as google_errors
+    from google.auth import exceptions as auth_errors
 
     try:
         yield
@@ -153,9 +157,11 @@ def translated_errors() -> Iterator[None]:
 @contextmanager
 def _still_there() -> Iterator[None]:
     """A file that was found a moment ago and is gone: whoever looks again finds out what there is now."""
+    from google.api_core.exceptions import NotFound
+
     try:
         yield
-    except google_errors.NotFound as error:
+    except NotFound as error:
         raise Unavailable("This file is being changed by another request; try again.", retry_after_s=1) from error
 
 

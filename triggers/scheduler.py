@@ -6,6 +6,7 @@ from typing import Any
 
 from firebase_functions.scheduler_fn import on_schedule
 
+from functions.chat import removal
 from functions.chat import service as chat
 from functions.credits import service as credits
 from functions.models import service as models
@@ -22,7 +23,7 @@ from triggers.edge import edge
 def _sweep(_: Any) -> None:
     """The ledger first: it depends on nobody, while generations wait for the provider to say what they cost."""
     now = utc_now()
-    log.info("sweep", **credits.sweep(now=now), **chat.sweep(now=now))
+    log.info("sweep", **credits.sweep(now=now), **chat.sweep(now=now), **removal.sweep(now=now))
 
 
 @edge("sync_models")

@@ -21,7 +21,6 @@ HOLDINGS = (
     Documents("usage_records", archive="usage.json"),
     # Texts on their way to clients; the name holds no user.
     CacheKeys("gen:*:meta", owner_field="uid", family=("events", "meta", "alive")),
-    NothingPersonal("models", because="the catalogue, as the model provider offers it to everybody"),
 )
 
 

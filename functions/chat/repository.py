@@ -275,6 +275,9 @@ def add_turn(
     """The turn's messages and the conversation's new tip."""
     assert generation.conversation_id is not None, "what belongs to no conversation keeps no messages"
     place = generation.uid, generation.conversation_id
+    if generation.parent_id is not None:
+        # Removes what is not there: the batch fails when the message that this turn follows was deleted meanwhile.
+        batch.update(_message(*place, generation.parent_id), {"untouched": DELETE_FIELD})
     if question is not None:
         batch.create(_message(*place, question.id), question.to_document())
     details = {"reasoning_details": reasoning_details} if reasoning_details else {}

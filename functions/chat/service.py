@@ -30,9 +30,10 @@ from functions.chat.turn import RetoldTurn, Turn
 from functions.chat.uploads import service as uploads
 from functions.credits import service as credits
 from functions.models import service as models
+from functions.users import preferences
 from shared import events, log, store
 from shared.clock import utc_now
-from shared.errors import AppError, Conflict, FieldError, Gone, InvalidRequest, NotFound, UpstreamError
+from shared.errors import AppError, Conflict, FieldError, Gone, InvalidRequest, NotFound, Unavailable, UpstreamError
 from shared.ids import derived_id, is_safe_id, new_id
 
 if TYPE_CHECKING:
@@ -76,6 +77,9 @@ def create_conversation(
     if wish.settings is not None:
         _require_models(wish.settings)
     retention = timedelta(hours=wish.retention_hours) if wish.retention_hours else DEFAULT_RETENTION
+    settings = wish.settings or schemas.ConversationSettings()
+    if settings.model is None:
+        settings = settings.model_copy(update={"model": _preferred_model(uid, now)})
     conversation = schemas.Conversation(
         id=conversation_id,
         title=wish.title or UNTITLED,
@@ -83,12 +87,14 @@ def create_conversation(
         state=State.TEMPORARY if wish.temporary else State.ACTIVE,
         folder_id=wish.folder_id,
         tags=wish.tags,
-        settings=wish.settings or schemas.ConversationSettings(),
+        settings=settings,
         expires_at=now + retention if wish.temporary else None,
         created_at=now,
         updated_at=now,
     )
     batch = store.new_batch()
+    if wish.folder_id is not None:
+        folders.require_into(batch, uid, wish.folder_id)
     repository.create_conversation(batch, uid, conversation)
     if wish.title and not wish.temporary:
         search.add_title(batch, uid, conversation_id, wish.title, now)
@@ -99,6 +105,16 @@ def create_conversation(
     except store.AlreadyExists:
         return get_conversation(uid, conversation_id)
     return conversation
+
+
+def _preferred_model(uid: str, now: datetime) -> str | None:
+    """The user's own default, if it is still offered. Preferences are no reason to refuse a conversation."""
+    try:
+        preferred = preferences.get(uid, now=now).default_model
+    except (NotFound, Unavailable) as error:
+        log.warning("preferences not read", reason=repr(error))
+        return None
+    return preferred if preferred and models.find(preferred) else None
 
 
 def get_conversation(uid: str, conversation_id: str) -> schemas.Conversation:
@@ -126,6 +142,8 @@ def change_conversation(
         if changed.state is not State.TEMPORARY:
             search.add_title(batch, uid, conversation_id, changed.title, conversation.created_at)
     document["state"] = changed.state.value
+    if given.get("folder_id") is not None:
+        folders.require_into(batch, uid, given["folder_id"])
     repository.change_conversation(batch, uid, conversation_id, document)
     if "tip" in given:
         repository.forget_context(batch, uid, conversation_id)

@@ -342,7 +342,7 @@ class Turn:
             finish_reason="length" if self._answer.is_full else upstream.finish_reason if upstream else None,
             usage=usage,
             upstream_id=self._upstream_id(),
-            model_used=models.slug_of(upstream.model) if upstream and upstream.model else None,
+            model_used=self._model_used(),
             error_code=_reason(error).code if error else None,
         )
         self.ended = ending.end(
@@ -353,6 +353,12 @@ class Turn:
             event["error"] = self._error_object(error)
         self._log.append([event], close=True)
         return event
+
+    def _model_used(self) -> str | None:
+        """By the catalogue's name: answers call themselves by dated names, which several models may share."""
+        said = self._upstream.model if self._upstream else None
+        asked = self._request.chain[self._asked - 1]
+        return asked.slug if said in (asked.slug, asked.canonical_slug) else said and models.slug_of(said)
 
     def _note_facts(self, error: AppError) -> None:
         """Give the error what the request's log line shall say; callers see none of it.

@@ -46,7 +46,8 @@ def save_embedding_models(models: Sequence[EmbeddingModel], at: datetime) -> Non
     for model_id in stored:
         if model_id not in wanted:
             batch.delete(store.document("embedding_models", model_id))
-    store.commit(batch)
+    if batch:
+        store.commit(batch)
 
 
 def record_usage(batch: Batch, generation_id: str, record: Mapping[str, Any]) -> None:

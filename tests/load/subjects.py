@@ -73,7 +73,7 @@ class Subject:
 
     def cpu_s(self) -> float:
         """What all its processes have used of the processor so far."""
-        return sum(times.user + times.system for times in map(_cpu_times, self._processes()))
+        return sum(times.user + times.system for times in map(psutil.Process.cpu_times, self._processes()))
 
     def memory_mib(self) -> float:
         """What it keeps in memory: the largest process, and what the others do not share with it."""
@@ -91,10 +91,6 @@ class Subject:
     def _processes(self) -> list[psutil.Process]:
         first = psutil.Process(self.pid)
         return [first, *first.children(recursive=True)]
-
-
-def _cpu_times(process: psutil.Process) -> psutil._ntuples.pcputimes:
-    return process.cpu_times()
 
 
 # --- what is asked ---------------------------------------------------------------------------------------------------
@@ -145,7 +141,7 @@ def message(user: User, conversation_id: str, shape: Shape) -> bytes:
 def start_upstream() -> Subject:
     port = free_port()
     command = [sys.executable, "-m", "tests.load.upstream", str(port)]
-    process = start([*command], ROOT, Path(os.devnull))
+    process = start(command, ROOT, Path(os.devnull))
     wait_until(lambda: ask(port, b"GET /times HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").status == 200, process)
     path = "/api/v1/chat/completions"
     return Subject("upstream alone", port, process.pid, completions(path), stop=lambda: end(process))

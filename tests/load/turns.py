@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 ROUND_S = 4.0
+PROFILED_S = 12.0
 CLIENTS = 32
 USERS = 128
 """Enough that none of them meets a limit in a minute of every round there is."""
@@ -185,11 +186,11 @@ def _beside(what: str, rates: list[float], peer: list[float] | None, shape: Shap
     return Row(what, rates, "/s", at_least=factor * statistics.median(peer) if peer else None, budget=words)
 
 
-def _round(subject: Subject, shape: Shape) -> tuple[float, float]:
+def _round(subject: Subject, shape: Shape, seconds: float = ROUND_S) -> tuple[float, float]:
     """Requests a second, and milliseconds of processor time for each."""
     requests = subject.requests(shape)
     warm = _run(subject, shape, requests, CLIENTS, subject.warm_up)
-    total = max(2 * CLIENTS, round(warm.per_second * ROUND_S))
+    total = max(2 * CLIENTS, round(warm.per_second * seconds))
     used_s = subject.cpu_s()
     result = _run(subject, shape, requests, CLIENTS, total)
     return result.per_second, (subject.cpu_s() - used_s) / total * 1000
@@ -397,7 +398,7 @@ def _profile(bench: Bench) -> None:
                 continue
             _run(subject, shape, subject.requests(shape), CLIENTS, subject.warm_up)
             with profiling.watching(subject, bench.folder) as profile:
-                rate, cost_ms = _round(subject, shape)
+                rate, cost_ms = _round(subject, shape, PROFILED_S)
             print(f"\n{subject.name}, {shape.name}: {rate:.0f}/s, {cost_ms:.2f} ms each\n{profile.shown(cost_ms)}")
 
 

@@ -130,7 +130,6 @@ QUERIES = {
     ],
     "functions/chat/transfer/repository.py:walk_messages": lambda: list(transfer.walk_messages("u", "c")),
     "functions/chat/transfer/repository.py:_walk_parents": lambda: transfer.branch_ids("u", "c", "m"),
-    "functions/chat/transfer/repository.py:_by_name": lambda: list(transfer.walk_everything("u")),
     "functions/chat/uploads/repository.py:count_open": lambda: uploads.count_open("u", NOW),
     "functions/chat/uploads/repository.py:last_link_ends_at": lambda: uploads.last_link_ends_at("u"),
     "functions/chat/uploads/repository.py:list_of_conversation": lambda: uploads.list_of_conversation("u", "c", 10),

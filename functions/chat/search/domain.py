@@ -16,7 +16,7 @@ PREFIX_CHARS = (3, 4, 6, 9, 12)
 MAX_TERMS = 1000
 """Of one entry: each is an index entry of the database, and a document has room for some ten thousand."""
 MAX_ENTRIES = 8
-"""Of one text. Words beyond do not find it: some four thousand different ones are before them."""
+"""Of one text. Words beyond do not find it: some two thousand different ones come before."""
 SNIPPET_CHARS = 160
 MAX_MATCHES = 40
 """Of one snippet."""

@@ -41,7 +41,7 @@ def walk_everything(uid: str) -> Iterator[schemas.Conversation | Stored]:
     One walk through all of it takes far fewer round trips than one through each conversation.
     """
     current: str | None = None
-    for snapshot in _by_name(_conversations(uid).recursive(), _DOCUMENTS_AT_ONCE):
+    for snapshot in _pages(_conversations(uid).recursive(), _DOCUMENTS_AT_ONCE):
         document = snapshot.to_dict() or {}
         below = snapshot.reference.path.split("/")[3:]
         if len(below) == 1:
@@ -78,20 +78,22 @@ def branch_ids(uid: str, conversation_id: str, message_id: str) -> list[str]:
 
 
 def _walk_parents(uid: str, conversation_id: str) -> Iterator[tuple[str, str | None]]:
-    for snapshot in _by_name(_messages(uid, conversation_id).select(["parent_id"]), _PARENTS_AT_ONCE):
+    for snapshot in _pages(
+        _messages(uid, conversation_id).select(["parent_id"]).order_by("__name__"), _PARENTS_AT_ONCE
+    ):
         yield snapshot.id, (snapshot.to_dict() or {}).get("parent_id")
 
 
-def _by_name(query: Any, at_once: int) -> Iterator[DocumentSnapshot[Any]]:
-    page_of_it = query.order_by("__name__").limit(at_once)
-    asked = page_of_it
+def _pages(query: Any, at_once: int) -> Iterator[DocumentSnapshot[Any]]:
+    """What a query finds that goes by name, as recursive ones do."""
+    asked = query.limit(at_once)
     while True:
         with store.translated_errors():
             found = list(asked.get(**READING))
         yield from found
         if len(found) < at_once:
             return
-        asked = page_of_it.start_after(found[-1])
+        asked = query.start_after(found[-1]).limit(at_once)
 
 
 def walk_branch(uid: str, conversation_id: str, ids: Iterable[str]) -> Iterator[Stored]:

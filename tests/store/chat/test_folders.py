@@ -69,7 +69,7 @@ def test_a_folder_may_change_the_case_of_its_own_name_and_its_old_name_is_free(a
 
 
 def test_of_many_requests_for_one_name_one_makes_it(ada):
-    outcomes = []
+    outcomes: list[str | int] = []
 
     def create(number: int) -> None:
         try:

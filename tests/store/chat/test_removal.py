@@ -88,7 +88,7 @@ def paths_below(user: User) -> set[str]:
 
 def messages_of(user: User, conversation_id: str) -> dict[str, str | None]:
     found = firestore_client().collection(f"users/{user.uid}/conversations/{conversation_id}/messages").stream()
-    return {each.id: each.to_dict().get("parent_id") for each in found}
+    return {each.id: (each.to_dict() or {}).get("parent_id") for each in found}
 
 
 def told(user: User, kind: str) -> list[dict]:

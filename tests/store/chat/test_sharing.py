@@ -11,6 +11,7 @@ import pytest
 from functions.chat import holdings as chat
 from functions.chat import repository, schemas
 from functions.chat.domain import State
+from functions.chat.sharing import repository as shares
 from functions.chat.sharing import service
 from functions.chat.sharing.domain import MAX_REVISIONS, TOKEN
 from functions.privacy import repository as privacy
@@ -66,18 +67,9 @@ def write(uid, messages, **conversation):
             batch.set(store.document("users", uid, "conversations", conversation_id, "messages", before), stored)
         store.commit(batch)
     batch = store.new_batch()
-    made = schemas.Conversation(
-        id=conversation_id,
-        **{
-            "title": "Blue skies",
-            "tip": before,
-            "message_count": len(messages),
-            "created_at": START,
-            "updated_at": START,
-        }
-        | conversation,
-    )
-    repository.create_conversation(batch, uid, made)
+    made = {"id": conversation_id, "title": "Blue skies", "tip": before, "message_count": len(messages), **conversation}
+    kept = schemas.Conversation.model_validate({"created_at": START, "updated_at": START, **made})
+    repository.create_conversation(batch, uid, kept)
     store.commit(batch)
     return conversation_id
 
@@ -341,10 +333,13 @@ def test_a_message_of_another_conversation_cannot_be_shown(owner, stranger):
 
 def test_the_same_request_again_makes_no_second_revision(owner):
     conversation_id = write(owner.uid, [said(0)])
-    wish = {"message_id": None, "title": None, "snapshot": "snap_1", "now": utc_now()}
-    first = service.share(owner.uid, conversation_id, **wish)
-    assert service.share(owner.uid, conversation_id, **wish) == first
-    assert service.share(owner.uid, conversation_id, **{**wish, "snapshot": "snap_2"}).revision == 2
+
+    def act(snapshot):
+        return service.share(owner.uid, conversation_id, message_id=None, title=None, snapshot=snapshot, now=utc_now())
+
+    first = act(f"snap_{conversation_id}_1")
+    assert act(f"snap_{conversation_id}_1") == first
+    assert act(f"snap_{conversation_id}_2").revision == 2
 
 
 def test_many_who_share_at_once_get_one_link_and_all_their_revisions(owner, client):
@@ -393,7 +388,9 @@ def test_sharing_and_withdrawing_at_once_leave_no_link_that_nobody_knows_of(owne
         with ThreadPoolExecutor(2) as pool:
             made, _ = pool.submit(again), pool.submit(withdraw).result()
             token = made.result().token
-        known = repository.find_conversation(owner.uid, conversation_id).share
+        conversation = repository.find_conversation(owner.uid, conversation_id)
+        assert conversation is not None
+        known = conversation.share
         of_it = [each for each in documents_of(owner.uid, "shares") if each.get("conversation_id") == conversation_id]
         assert [each.id for each in of_it] == ([secret_text.digest(known.token)] if known else [])
         assert read(client, token).status_code == (200 if known and known.token == token else 404)
@@ -401,11 +398,12 @@ def test_sharing_and_withdrawing_at_once_leave_no_link_that_nobody_knows_of(owne
 
 def test_a_turn_that_comes_between_does_not_hinder_sharing(owner, monkeypatch):
     conversation_id = write(owner.uid, [said(0)])
-    publish, disturbed = service._publish, []
+    publish = service._publish
+    disturbed: list[object] = []
 
     def disturb(*args):
         if not disturbed:
-            found = service.repository.find_conversation
+            found = shares.find_conversation
 
             def stale(uid, conversation_id):
                 conversation = found(uid, conversation_id)
@@ -415,7 +413,7 @@ def test_a_turn_that_comes_between_does_not_hinder_sharing(owner, monkeypatch):
                 return conversation
 
             with monkeypatch.context() as patched:
-                patched.setattr(service.repository, "find_conversation", stale)
+                patched.setattr(shares, "find_conversation", stale)
                 return publish(*args)
         return publish(*args)
 
@@ -461,7 +459,7 @@ def test_nothing_is_shown_of_an_account_that_is_gone(owner, client):
 
 
 def test_a_made_up_token_costs_no_look_at_the_database(client, monkeypatch, no_limits):
-    monkeypatch.setattr(service.repository, "find_share", lambda token: pytest.fail(f"looked up {token}"))
+    monkeypatch.setattr(shares, "find_share", lambda token: pytest.fail(f"looked up {token}"))
     for token in ("x", TOKEN.new()[:-1] + "_", "cp_live_" + "0" * 38, "a" * 128):
         assert read(client, token).status_code == 404
 

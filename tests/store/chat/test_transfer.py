@@ -14,13 +14,15 @@ from hypothesis import strategies as st
 from functions.chat import repository, schemas
 from functions.chat.search import service as search
 from functions.chat.search.schemas import SearchQuery
-from functions.chat.transfer import exporting, importing
+from functions.chat.transfer import importing
+from functions.chat.transfer import repository as transfer
 from shared import store
 from shared.clients import firestore_client
 from shared.clock import utc_now
 from shared.errors import InvalidRequest, Unauthenticated, Unavailable
 from shared.events import Event
 from shared.identity import accounts
+from shared.pages import page
 from tests.store.chat.support import User
 
 SAMPLES = Path(__file__).parents[2] / "unit" / "chat" / "imports"
@@ -78,7 +80,8 @@ def conversations(user):
 
 def tree(user, conversation_id):
     """Every text with the one it follows."""
-    found, cursor = [], ""
+    found: list[dict] = []
+    cursor = ""
     while cursor is not None:
         path = f"/api/v1/conversations/{conversation_id}/messages?limit=100" + (f"&cursor={cursor}" if cursor else "")
         page = user.request("GET", path).json
@@ -97,7 +100,7 @@ def messages_stored(uid):
 
 
 def events_of(uid):
-    found = [(each.id, each.to_dict()) for each in firestore_client().collection("events").get()]
+    found = [(each.id, each.to_dict() or {}) for each in firestore_client().collection("events").get()]
     mine = [Event.from_document(name, each) for name, each in found if each["uid"] == uid]
     return [each for each in mine if each.type == "chat.conversations.imported"]
 
@@ -214,7 +217,7 @@ def test_a_crash_before_the_conversation_leaves_nothing_to_see_and_a_repetition_
 
     content = [flat(1, [f"text {number}" for number in range(700)])]
     with monkeypatch.context() as patched:
-        patched.setattr(importing.store, "commit", dies)
+        patched.setattr(store, "commit", dies)
         assert send(ada, content).status_code == 503
     assert messages_stored(ada.uid) > 0
     assert conversations(ada) == []
@@ -336,12 +339,9 @@ def write(uid, messages, **conversation):
         shown = {"status": "completed", "created_at": START + timedelta(seconds=place), **message}
         stored = schemas.Message.model_validate(shown).to_document()
         batch.set(store.document("users", uid, "conversations", conversation_id, "messages", shown["id"]), stored)
-    made = schemas.Conversation(
-        id=conversation_id,
-        **{"title": "Köln & more", "message_count": len(messages), "created_at": START, "updated_at": START}
-        | conversation,
-    )
-    repository.create_conversation(batch, uid, made)
+    made = {"id": conversation_id, "title": "Köln & more", "message_count": len(messages), **conversation}
+    kept = schemas.Conversation.model_validate({"created_at": START, "updated_at": START, **made})
+    repository.create_conversation(batch, uid, kept)
     store.commit(batch)
     return conversation_id
 
@@ -446,15 +446,15 @@ def test_a_format_that_there_is_not_is_refused(ada, path):
 
 def test_an_export_that_breaks_off_is_no_valid_file(ada, monkeypatch):
     conversation_id = write(ada.uid, [{**RICH[2], "id": f"msg_{n}", "parent_id": None} for n in range(120)])
-    pages, read = [], importing.repository.page
+    pages: list[object] = []
 
     def breaks_off(*args, **options):
         pages.append(args)
         if len(pages) == 2:
             raise Unavailable("the database is gone")
-        return read(*args, **options)
+        return page(*args, **options)
 
-    monkeypatch.setattr(exporting.repository, "page", breaks_off)
+    monkeypatch.setattr(transfer, "page", breaks_off)
     with pytest.raises(Unavailable):
         export(ada, conversation_id).get_data()
 

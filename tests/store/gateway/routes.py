@@ -69,6 +69,29 @@ ROWS: dict[str, Row] = {
     "POST /api/v1/conversations": Row(Rank.USER, body={}, by_key=True),
     "GET /api/v1/conversations": Row(Rank.USER, by_key=True),
     "GET /api/v1/conversations/{conversation_id}": Row(Rank.USER, owned=True, by_key=True),
+    "PATCH /api/v1/conversations/{conversation_id}": Row(Rank.USER, owned=True, body={"pinned": True}, by_key=True),
+    "DELETE /api/v1/conversations/{conversation_id}": Row(Rank.USER, owned=True, by_key=True),
+    "GET /api/v1/conversations/{conversation_id}/stream": Row(Rank.USER, owned=True, by_key=True),
+    "GET /api/v1/conversations/search": Row(Rank.USER, query={"q": "word"}, by_key=True),
+    "GET /api/v1/folders": Row(Rank.USER, by_key=True),
+    "POST /api/v1/folders": Row(Rank.USER, body={"name": "Birds"}, by_key=True),
+    "PATCH /api/v1/folders/{folder_id}": Row(Rank.USER, owned=True, body={"position": 1}, by_key=True),
+    "DELETE /api/v1/folders/{folder_id}": Row(Rank.USER, owned=True, by_key=True),
+    "POST /api/v1/uploads": Row(
+        Rank.USER, body={"name": "a.png", "content_type": "image/png", "size_bytes": 100}, by_key=True
+    ),
+    "GET /api/v1/uploads/{upload_id}": Row(Rank.USER, owned=True, by_key=True),
+    "DELETE /api/v1/uploads/{upload_id}": Row(Rank.USER, owned=True, by_key=True),
+    "DELETE /api/v1/conversations/{conversation_id}/messages/{message_id}": Row(Rank.USER, owned=True, by_key=True),
+    "POST /api/v1/conversations/{conversation_id}/messages/{message_id}/edit": Row(
+        Rank.USER, owned=True, body={"content": "/say yes", "stream": False}, by_key=True
+    ),
+    "POST /api/v1/conversations/{conversation_id}/messages/{message_id}/regenerate": Row(
+        Rank.USER, owned=True, body={"stream": False}, by_key=True
+    ),
+    "POST /api/v1/conversations/{conversation_id}/messages/{message_id}/continue": Row(
+        Rank.USER, owned=True, body={"stream": False}, by_key=True
+    ),
     "GET /api/v1/conversations/{conversation_id}/messages": Row(Rank.USER, owned=True, by_key=True),
     "POST /api/v1/conversations/{conversation_id}/messages": Row(
         Rank.USER, owned=True, body={"content": "/say yes", "stream": False}, by_key=True

@@ -120,12 +120,21 @@ class Somebody:
         answer = self._ask("access", "POST", "/api/v1/api-keys", body)
         return answer["key"]
 
+    def resources(self, names: list[str]) -> dict[str, str]:
+        """The ids that a path names, of things that belong to this account; a message with its own conversation."""
+        if "message_id" in names:
+            answer = self._answer()
+            return {"conversation_id": answer["conversation_id"], "message_id": answer["message"]["id"]}
+        return {name: MODEL.get(name) or self.resource(name) for name in names}
+
     def resource(self, name: str) -> str:
         """The id of something that belongs to this account."""
         key = {"name": "mine", "scopes": ["chat:read"]}
         makers = {
             "conversation_id": self.chat.conversation,
             "generation_id": lambda: self._answer()["generation_id"],
+            "folder_id": lambda: self._ask("chat", "POST", "/api/v1/folders", {"name": uuid.uuid4().hex})["id"],
+            "upload_id": lambda: self._upload()["upload_id"],
             "token": lambda: self._share()["token"],
             "key_id": lambda: self._ask("access", "POST", "/api/v1/api-keys", key)["id"],
             "session_id": lambda: self._ask("access", "POST", "/api/v1/sessions", {})["id"],
@@ -137,6 +146,10 @@ class Somebody:
 
     def _answer(self) -> dict[str, Any]:
         return self.chat.ask(self.chat.conversation(), "/say mine").json
+
+    def _upload(self) -> dict[str, Any]:
+        body = {"name": "a.png", "content_type": "image/png", "size_bytes": 100}
+        return self._ask("chat", "POST", "/api/v1/uploads", body)
 
     def _share(self) -> dict[str, Any]:
         return self._ask("chat", "POST", f"/api/v1/conversations/{self._answer()['conversation_id']}/share", {})
@@ -178,7 +191,8 @@ def test_who_may_do_what(label, asker, relation, standin):
     row = ROWS[label]
     somebody = Somebody(asker) if row.spoils else regular(asker)
     owner = somebody if relation == "owner" and asker.rank and not asker.suspended else regular(ANOTHER)
-    path = _PARAMETER.sub(lambda match: MODEL.get(match[1]) or owner.resource(match[1]), route.path)
+    named = owner.resources(_PARAMETER.findall(route.path))
+    path = _PARAMETER.sub(lambda match: named[match[1]], route.path)
 
     body = {"data": row.body} if routes in CALLABLES else row.body
     data = None if body is None else json.dumps(body)

@@ -81,6 +81,19 @@ def test_an_error_leaves_the_connection_usable(link):
     assert len(link._idle) == 1
 
 
+def test_several_commands_go_out_together_and_are_answered_in_their_order(link, key):
+    answers = link.call_all([("SET", key, "a", "PX", 60_000), ("GET", key), ("DEL", key), ("GET", key)])
+    assert answers == [b"OK", b"a", 1, None]
+    assert link.call_all([]) == []
+
+
+def test_one_that_is_refused_stops_none_of_the_others_and_leaves_no_answer_behind(link, key):
+    with pytest.raises(CommandRefused, match="NO-SUCH-COMMAND"):
+        link.call_all([("SET", key, "a", "PX", 60_000), ("NO-SUCH-COMMAND",), ("GET", key)])
+    assert link.call("GET", key) == b"a"
+    link.call("DEL", key)
+
+
 def test_connections_are_kept_and_used_again(link):
     assert link.call("CLIENT", "ID") == link.call("CLIENT", "ID")
 

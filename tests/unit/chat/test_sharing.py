@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.chat.sharing import domain, service
+from functions.chat.sharing import domain, repository, service
 from functions.chat.sharing.domain import (
     MAX_BYTES,
     MAX_MESSAGES,
@@ -170,8 +170,8 @@ def test_an_api_key_is_no_token_and_a_token_is_no_api_key():
 @pytest.fixture
 def nothing_shared(monkeypatch):
     """Every token leads nowhere; gives those that were looked up."""
-    looked_up = []
-    monkeypatch.setattr(service.repository, "find_share", looked_up.append)
+    looked_up: list[str] = []
+    monkeypatch.setattr(repository, "find_share", looked_up.append)
     monkeypatch.setattr(admission, "_clean", admission._CleanNetworks())
     return looked_up
 

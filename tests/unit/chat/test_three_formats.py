@@ -149,7 +149,7 @@ def running(wire: Wire) -> Turn:
         started_at=NOW,
         question=({"type": "text", "text": "hi"},),
     )
-    request = Request((cast("Any", SimpleNamespace(slug="acme/one", markup_percent=20)),), (), {})
+    request = Request((cast("Any", SimpleNamespace(slug="acme/one", canonical_slug=None, markup_percent=20)),), (), {})
     made = Turn(generation, cast("Any", None), request, Place(), clock=lambda: NOW, keep_partial=True)
     stream = ChatStream(cast("Any", FakeAnswer(list(wire.pieces))))
     with pytest.MonkeyPatch.context() as patch:

@@ -20,7 +20,7 @@ def echo(call):
 def test_a_file_arrives_as_it_was_sent(content):
     answer = serve(routes)(request("POST", "/files", content))
     assert answer.status_code == 200
-    assert b"".join(answer.response) == content
+    assert answer.get_data() == content
 
 
 def test_a_file_that_is_too_large_is_refused_with_what_to_do():
