@@ -112,6 +112,8 @@ class Door(RequestHandler):  # type: ignore[misc]  # the emulator ships no types
                 check_link(self.command, self.path, self.headers, datetime.now(UTC))
                 if self.command == "PUT":
                     check_size(self.headers)
+                    # Without it the emulator below takes a file of type application/json for a request of its API.
+                    self.path += "&upload_id=none"
         except Refused as refusal:
             self._refuse(refusal)
             return

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from firebase_functions.pubsub_fn import on_message_published
 
-from functions.chat.events import MessageCompleted
+from functions.chat.events import ConversationsImported, MessageCompleted
 from functions.chat.search import service as search
 from functions.chat.summaries import summarise_conversation
 from functions.chat.titles import title_conversation
+from functions.chat.transfer.importing import index_imported
 from shared import log
 from shared.clock import utc_now
 from shared.deployment import arguments_of
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _CONSUMERS: dict[str, tuple[Callable[..., None], ...]] = {
     # The quick one first: the others wait for a model.
     MessageCompleted.type: (search.index_turn, title_conversation, summarise_conversation),
+    ConversationsImported.type: (index_imported,),
 }
 
 

@@ -264,6 +264,7 @@ def _begin_on(
         first_turn=opened.conversation.message_count == 0,
         temporary=opened.conversation.state is State.TEMPORARY,
         context=branch,
+        follows_tip=branch.tip is not None and branch.tip == opened.context.tip,
         budget_bytes=terms.settings.context_tokens or DEFAULT_CONTEXT_TOKENS,
     )
     placed = replace(generation, parent_id=branch.tip)

@@ -70,7 +70,8 @@ def fitting(context: Context, budget_bytes: int) -> tuple[str, list[Message]]:
     A message that would fit in no budget is cut in its middle. No tokenizer in use makes more tokens than the text has
     bytes, so a budget in bytes bounds the tokens.
     """
-    left = budget_bytes - len(context.summary.encode())
+    summary = _middle_out(context.summary, min(MAX_SUMMARY_BYTES, budget_bytes // 4))
+    left = budget_bytes - len(summary.encode())
     chosen: list[Message] = []
     for message in reversed(context.messages):
         size = size_of(message)
@@ -81,7 +82,7 @@ def fitting(context: Context, budget_bytes: int) -> tuple[str, list[Message]]:
         if left < 0 or len(chosen) == MAX_HISTORY_MESSAGES:
             break
         chosen.append(message)
-    return context.summary, _well_formed(chosen[::-1])
+    return summary, _well_formed(chosen[::-1])
 
 
 def size_of(message: Message) -> int:
@@ -136,6 +137,8 @@ def _cut(message: Message, most_bytes: int) -> Message:
 
 
 def _middle_out(text: str, most_bytes: int) -> str:
+    if len(text.encode()) <= most_bytes:
+        return text
     room = most_bytes - len(_CUT.encode())
     if room <= 0:
         return ""

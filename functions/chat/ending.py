@@ -42,6 +42,8 @@ class Place:
     temporary: bool = False
     context: Context | None = None
     """What the branch held before the turn; None when that is not known."""
+    follows_tip: bool = False
+    """It goes on from where the conversation ended, so a summary that was made meanwhile holds for it too."""
     budget_bytes: int = DEFAULT_CONTEXT_TOKENS
 
 
@@ -224,7 +226,14 @@ def _keep_context(batch: Batch, generation: Generation, ended: Ended, details: s
     ]
     new[-1] = replace(new[-1], reasoning_details=details)
     context = place.context.followed_by(new, budget_bytes=place.budget_bytes)
-    repository.set_context(batch, generation.uid, generation.conversation_id, context, at=ended.message.created_at)
+    repository.set_context(
+        batch,
+        generation.uid,
+        generation.conversation_id,
+        context,
+        at=ended.message.created_at,
+        keep_summary=place.follows_tip,
+    )
     return context.bytes
 
 

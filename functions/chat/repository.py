@@ -170,15 +170,14 @@ def _conversation_document(conversation: schemas.Conversation) -> dict[str, Any]
 # Contexts
 
 
-def set_context(batch: Batch, uid: str, conversation_id: str, context: Context, at: datetime) -> None:
-    document = {
-        "tip": context.tip,
-        "messages": contexts.to_json(context),
-        "summary": context.summary,
-        "summarised_to": context.summarised_to,
-        "updated_at": at,
-    }
-    batch.set(_context(uid, conversation_id), document)
+def set_context(
+    batch: Batch, uid: str, conversation_id: str, context: Context, at: datetime, *, keep_summary: bool
+) -> None:
+    """Store the context; with `keep_summary` whatever summary is there by then stays, and is applied when it is read."""
+    document = {"tip": context.tip, "messages": contexts.to_json(context), "updated_at": at}
+    if not keep_summary:
+        document |= {"summary": context.summary, "summarised_to": context.summarised_to}
+    batch.set(_context(uid, conversation_id), document, merge=keep_summary)
 
 
 def replace_context(
@@ -199,12 +198,10 @@ def forget_context(batch: Batch, uid: str, conversation_id: str) -> None:
 
 
 def _to_context(document: dict[str, Any]) -> Context:
-    return Context(
-        tip=document["tip"],
-        messages=contexts.from_json(document["messages"]),
-        summary=document.get("summary", ""),
-        summarised_to=document.get("summarised_to"),
-    )
+    """What a turn stored that had begun before the summary was made still has the messages that it covers."""
+    context = Context(tip=document["tip"], messages=contexts.from_json(document["messages"]))
+    covered = document.get("summarised_to")
+    return context.summarised(document.get("summary", ""), covered) if covered else context
 
 
 # Messages

@@ -86,7 +86,7 @@ def _wait(run: Run) -> None:
         repository.withdraw_job(other)
     for lease in filter(None, (other.lease_until for other in others)):
         run.wait_until(lease)
-    if (upload_ends_at := users.open_upload_ends_at(job.uid)) is not None:
+    for upload_ends_at in filter(None, (users.open_upload_ends_at(job.uid), chat.open_upload_ends_at(job.uid))):
         run.wait_until(upload_ends_at + UPLOAD_TAKES)
     while chat.is_busy(job.uid) and may_wait_for_answers(job.cut_off_at, run.now):
         run.wait_until(run.now + BUSY_PAUSE)

@@ -12,8 +12,6 @@ USERNAME_CHARS = (3, 30)
 SIGN_IN_AGE = timedelta(minutes=5)
 """How long ago somebody may have signed in who ends their account."""
 MAX_AVATAR_BYTES = 5 * 1024 * 1024
-MAGIC_BYTES = 12
-"""How much of a file `image_type` needs."""
 
 _USERNAME = re.compile(r"[a-z](?:[._]?[a-z0-9])*")
 _DEFAULT_PREFIX = "user_"
@@ -118,17 +116,6 @@ def _clean(text: str, *, allowed: str) -> str:
     if any(is_unseen(character) and character not in allowed for character in cleaned) or not shows_something(cleaned):
         raise ValueError("must not hold control characters or other invisible ones")
     return cleaned
-
-
-def image_type(beginning: bytes) -> str | None:
-    """What kind of image a file is by its first bytes, whatever it was called; None for anything else."""
-    if beginning.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "image/png"
-    if beginning.startswith(b"\xff\xd8\xff"):
-        return "image/jpeg"
-    if beginning.startswith(b"RIFF") and beginning[8:12] == b"WEBP":
-        return "image/webp"
-    return None
 
 
 def may_act_on(operator: Role, target: Role) -> bool:

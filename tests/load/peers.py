@@ -17,7 +17,7 @@ from tests.processes import free_port
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LITELLM, PORTKEY = "LiteLLM proxy", "Portkey gateway"
+NAMES = LITELLM, PORTKEY = "LiteLLM proxy", "Portkey gateway"
 LITELLM_VERSION, PORTKEY_VERSION = "1.106.2", "1.15.2"
 _MASTER_KEY = "sk-benchmark"
 _START_S = 180.0

@@ -22,8 +22,6 @@ class Row:
     at_most: float | None = None
     at_least: float | None = None
     digits: int = 1
-    budget: str | None = None
-    """How the budget is put into words, where it is more than a number."""
 
     @property
     def median(self) -> float:
@@ -38,7 +36,7 @@ class Row:
 
     def cells(self) -> tuple[str, ...]:
         verdict = {True: "held", False: "MISSED", None: ""}[self.held]
-        return (self.what, f"{self._shown(self.median)} {self.unit}", self._spread(), self._budget(), verdict)
+        return (self.what, f"{self._shown(self.median)} {self.unit}".rstrip(), self._spread(), self._budget(), verdict)
 
     def _spread(self) -> str:
         if len(self.rounds) == 1:
@@ -46,8 +44,6 @@ class Row:
         return f"{self._shown(min(self.rounds))} … {self._shown(max(self.rounds))}"
 
     def _budget(self) -> str:
-        if self.budget is not None:
-            return self.budget
         if self.at_most is not None:
             return f"≤ {self._shown(self.at_most)}"
         return "" if self.at_least is None else f"≥ {self._shown(self.at_least)}"

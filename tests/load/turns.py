@@ -172,18 +172,23 @@ def throughput(ours: list[Subject], others: list[Subject]) -> list[Row]:
     for subject, shape in asked:
         what = f"{subject.name}, {shape.name}, {CLIENTS} clients"
         place, is_product = (subject.name, shape.name), _is_product(subject)
-        peer = rates.get((peers.LITELLM, shape.name))
-        rows.append(_beside(what, rates[place], peer, shape) if is_product else Row(what, rates[place], "/s"))
+        rows.append(Row(what, rates[place], "/s"))
+        if is_product:
+            rows += _beside_peers(rates[place], shape, {name: rates.get((name, shape.name)) for name in peers.NAMES})
         budget = CPU_BUDGET_MS[shape.name] if is_product else None
         rows.append(Row("  processor time of one", cpu_ms[place], "ms", at_most=budget, digits=2))
     return rows
 
 
-def _beside(what: str, rates: list[float], peer: list[float] | None, shape: Shape) -> Row:
-    """A product's row, whose budget is a multiple of what LiteLLM did in the same run, if it took part."""
-    factor = PEER_FACTOR[shape.name]
-    words = f"≥ {factor:.0f} times LiteLLM"
-    return Row(what, rates, "/s", at_least=factor * statistics.median(peer) if peer else None, budget=words)
+def _beside_peers(ours: list[float], shape: Shape, theirs: dict[str, list[float] | None]) -> list[Row]:
+    """How many times as much as the peers that took part, round by round."""
+    rows = []
+    for name, rates in theirs.items():
+        if rates:
+            ratios = [one / other for one, other in zip(ours, rates, strict=True)]
+            budget = PEER_FACTOR[shape.name] if name == peers.LITELLM else None
+            rows.append(Row(f"  times the {name}'s", ratios, "", at_least=budget))
+    return rows
 
 
 def _round(subject: Subject, shape: Shape, seconds: float = ROUND_S) -> tuple[float, float]:

@@ -10,7 +10,7 @@ import pytest
 from google.cloud import firestore
 
 from shared.breaker import breakers
-from shared.clients import firestore_client, openrouter, redis_client
+from shared.clients import firestore_client, openrouter, redis_client, redis_link
 from shared.settings import settings
 from tests.processes import free_port
 from tests.store.chat.support import NoLimits, Standin
@@ -25,7 +25,8 @@ def firestore_emulator():
     os.environ.setdefault("GCLOUD_PROJECT", "demo-craftpilot")
     os.environ.setdefault("FUNCTIONS_EMULATOR", "true")
     _wake_up()
-    return host
+    yield host
+    redis_link().close()
 
 
 def _wake_up():

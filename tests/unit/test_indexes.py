@@ -114,11 +114,11 @@ QUERIES = {
         lambda transaction: users.is_last_admin_in(transaction, "u")
     ),
     "functions/chat/repository.py:list_conversations": lambda: chat.list_conversations("u", 10, None),
-    "functions/chat/repository.py:recent_messages": lambda: chat.recent_messages("u", "c", 10),
+    "functions/chat/repository.py:_written_before": lambda: chat._written_before("u", "c", NOW, 10),
     "functions/chat/repository.py:list_messages": lambda: chat.list_messages("u", "c", 10, None),
     "functions/chat/repository.py:has_running": lambda: chat.has_running("u"),
     "functions/chat/repository.py:list_running": lambda: chat.list_running(NOW, 10),
-    "functions/chat/repository.py:list_unsettled": lambda: chat.list_unsettled(10),
+    "functions/chat/repository.py:list_unsettled": lambda: chat.list_unsettled(NOW, 10),
     "functions/models/repository.py:find_by_other_name": lambda: models.find_by_other_name("acme/one"),
     "functions/models/repository.py:list_entries": models.list_entries,
     "functions/models/repository.py:save": lambda: models.save([], NOW),

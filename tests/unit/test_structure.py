@@ -193,7 +193,7 @@ def test_only_functions_that_ask_models_see_the_key_that_pays():
         for name, endpoint in endpoints().items()
         if "OPENROUTER_API_KEY" in [secret["key"] for secret in endpoint.get("secretEnvironmentVariables", ())]
     }
-    assert with_key == {"chat", "chat_send", "openai_api", "sweep", "sync_models"}
+    assert with_key == {"chat", "chat_send", "on_chat_event", "openai_api", "sweep", "sync_models"}
 
 
 def test_every_capability_is_a_function_with_a_rewrite():

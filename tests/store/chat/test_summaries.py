@@ -227,6 +227,46 @@ def test_a_turn_that_ends_in_the_moment_before_the_summary_is_written_keeps_its_
     assert len(errands(standin)) == 1
 
 
+def test_a_turn_that_began_before_the_summary_was_written_and_ends_after_it_keeps_the_summary(user, standin):
+    conversation = conversation_of(user)
+    event = grown(user, conversation)
+    standin.fault(chunk_delay_ms=20)
+    response = user.ask(conversation, "/say answer7\nquestion7", stream=True)
+    chunks = iter(response.response)
+    next(chunks)
+    summarise_conversation(event, now=utc_now())
+    summary = opened(user, conversation).context.summary
+    for _ in chunks:
+        pass
+    response.close()
+    after = opened(user, conversation)
+    assert summary
+    assert after.context.summary == summary
+    assert [message.text for message in after.context.messages[-2:]] == ["/say answer7\nquestion7", "answer7"]
+    assert after.context.bytes < BUDGET
+    user.ask(conversation, "What did I ask first?")
+    assert turns(standin)[-1]["messages"][0]["content"].endswith(summary)
+
+
+def test_a_turn_on_another_branch_that_ends_after_the_summary_was_written_does_not_take_it_over(user, standin):
+    conversation = conversation_of(user)
+    event = grown(user, conversation)
+    first_question = user.messages(conversation)[0]["id"]
+    standin.fault(chunk_delay_ms=20)
+    path = f"/api/v1/conversations/{conversation}/messages/{first_question}/edit"
+    response = user.request("POST", path, {"content": "/say Something else"})
+    chunks = iter(response.response)
+    next(chunks)
+    summarise_conversation(event, now=utc_now())
+    assert opened(user, conversation).context.summary
+    for _ in chunks:
+        pass
+    response.close()
+    after = opened(user, conversation).context
+    assert after.summary == ""
+    assert [message.role for message in after.messages] == ["user", "assistant"]
+
+
 def test_a_summary_is_not_put_on_another_branch(user, standin, monkeypatch):
     conversation = conversation_of(user)
     event = grown(user, conversation)

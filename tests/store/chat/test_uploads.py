@@ -225,8 +225,9 @@ def test_links_are_open_until_they_are_over_or_their_file_was_used(somebody):
         (PDF, "application/pdf", "file"),
         (TEXT, "text/plain", "file"),
         (b"print('hello')", "text/x-python", "file"),
+        (b'{"a": [1]}', "application/json", "file"),
     ],
-    ids=["png", "jpeg", "webp", "gif", "pdf", "text", "python"],
+    ids=["png", "jpeg", "webp", "gif", "pdf", "text", "python", "json"],
 )
 def test_a_file_becomes_an_attachment_at_its_first_use(somebody, content, content_type, kind):
     upload_id = put(somebody, content, content_type, name="my file")

@@ -135,9 +135,7 @@ ROWS: dict[str, Row] = {
         body={"model": "openai/gpt-4o-mini", "messages": [{"role": "user", "content": "/say yes"}]},
         by_key=True,
     ),
-    "POST /v1/embeddings": Row(
-        Rank.USER, body={"model": "openai/text-embedding-3-small", "input": "yes"}, by_key=True
-    ),
+    "POST /v1/embeddings": Row(Rank.USER, body={"model": "openai/text-embedding-3-small", "input": "yes"}, by_key=True),
     "GET /v1/models": Row(Rank.USER, by_key=True),
     "GET /v1/models/{author}/{name}": Row(Rank.USER, by_key=True),
     "GET /v1/models/{name}": Row(Rank.USER, by_key=True),

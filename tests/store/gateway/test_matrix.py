@@ -3,6 +3,7 @@
 The cells are generated from the routes that are deployed; what should come out stands in `routes.py`, by hand.
 """
 
+import io
 import json
 import re
 import uuid
@@ -16,7 +17,9 @@ import pytest
 from functions.access import service as access
 from functions.api import all_routes
 from functions.chat.callable import routes as chat_send
+from functions.chat.uploads import service as uploads
 from functions.users.callable import routes as account_bootstrap
+from shared import storage
 from shared.clients import firestore_client
 from shared.clock import utc_now
 from shared.http.dialects import Callable
@@ -134,8 +137,8 @@ class Somebody:
             "conversation_id": self.chat.conversation,
             "generation_id": lambda: self._answer()["generation_id"],
             "folder_id": lambda: self._ask("chat", "POST", "/api/v1/folders", {"name": uuid.uuid4().hex})["id"],
-            "upload_id": lambda: self._upload()["upload_id"],
             "token": lambda: self._share()["token"],
+            "upload_id": self._attachment,
             "key_id": lambda: self._ask("access", "POST", "/api/v1/api-keys", key)["id"],
             "session_id": lambda: self._ask("access", "POST", "/api/v1/sessions", {})["id"],
             "job_id": lambda: Somebody(ANOTHER)._ask("users", "DELETE", "/api/v1/users/me", None)["job_id"],
@@ -147,12 +150,17 @@ class Somebody:
     def _answer(self) -> dict[str, Any]:
         return self.chat.ask(self.chat.conversation(), "/say mine").json
 
-    def _upload(self) -> dict[str, Any]:
-        body = {"name": "a.png", "content_type": "image/png", "size_bytes": 100}
-        return self._ask("chat", "POST", "/api/v1/uploads", body)
-
     def _share(self) -> dict[str, Any]:
         return self._ask("chat", "POST", f"/api/v1/conversations/{self._answer()['conversation_id']}/share", {})
+
+    def _attachment(self) -> str:
+        """A text that a message used."""
+        body = {"name": "mine.txt", "content_type": "text/plain", "size_bytes": 4}
+        begun = self._ask("chat", "POST", "/api/v1/uploads", body)
+        storage.upload(f"uploads/{self.uid}/{begun['upload_id']}", io.BytesIO(b"mine"), content_type="text/plain")
+        uploads.adopt(self.uid, "conv_matrix", [begun["upload_id"]], now=utc_now())
+        upload_id: str = begun["upload_id"]
+        return upload_id
 
     def _ask(self, capability: str, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {id_token(self.uid)}"}

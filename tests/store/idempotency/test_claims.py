@@ -24,6 +24,7 @@ from shared.errors import (
     UpstreamBusy,
 )
 from shared.idempotency import KEPT, LEASE, Claim, Recorded
+from shared.store import Batch
 from tests.store.documents import there
 
 OPERATION = "POST /api/v1/things"

@@ -152,6 +152,7 @@ def fill(uid: str, *, messages: int = 3) -> None:
             put(path, role="user", parts=[{"type": "text", "text": f"I am {uid}"}], created_at=START)
     put(f"users/{uid}/conversations/deleted/messages/orphan", role="user", parts=[], created_at=START)
     put(f"users/{uid}/generations/g1-{uid}", uid=uid, status="completed", started_at=START)
+    put(f"users/{uid}/attachments/upl_2", name=f"{uid}.png", state="kept", conversation_id="c1", created_at=START)
     put(f"users/{uid}/devices/d1", token="t", platform="ios")
     put(f"users/{uid}/diaries/x/pages/y", text="a collection that nobody has declared")
     put(f"usage_records/g1-{uid}", uid=uid, charged_micro=5, cost_pico_usd=7, at=START)
@@ -171,7 +172,8 @@ def fill(uid: str, *, messages: int = 3) -> None:
     redis_client().set(f"preferences:{uid}", json.dumps({"uid": uid}))
     redis_client().hset(f"gen:{{g1-{uid}}}:meta", mapping={"uid": uid, "fence": "f"})
     redis_client().rpush(f"gen:{{g1-{uid}}}:events", json.dumps({"text": f"I am {uid}"}))
-    for name in (f"avatars/{uid}/a1", f"uploads/{uid}/upl_1", f"exports/{uid}/earlier.zip"):
+    names = (f"avatars/{uid}/a1", f"attachments/{uid}/upl_2", f"uploads/{uid}/upl_1", f"exports/{uid}/earlier.zip")
+    for name in names:
         storage_bucket().blob(name).upload_from_string(AVATAR, content_type="image/png")
 
 

@@ -366,6 +366,20 @@ def test_an_upload_that_is_open_is_waited_for(full, world):
     assert_all_is_gone(world, full, job_id)
 
 
+def test_the_last_of_all_links_to_put_attachments_is_waited_for_too(full, world):
+    good_until = START + timedelta(minutes=8)
+    links = {"upl_first": START + timedelta(minutes=2), "upl_last": good_until}
+    for upload_id, link_ends_at in links.items():
+        firestore_client().document(f"users/{full}/attachments/{upload_id}").set({"link_ends_at": link_ends_at})
+    job_id = add_job(full, "erasure")
+    assert not world.run(job_id)
+    assert (job(job_id)["progress"]["step"], job(job_id)["lease_until"]) == ("wait", good_until + UPLOAD_TAKES)
+    storage_bucket().blob(f"uploads/{full}/upl_last").upload_from_string(AVATAR, content_type="image/png")
+    world.clock.now = good_until + UPLOAD_TAKES
+    assert world.sweep()["privacy_jobs_done"] == 1
+    assert_all_is_gone(world, full, job_id)
+
+
 def test_an_archive_on_its_way_up_is_taken_from_its_run_and_waited_for(full, world):
     lease = START + timedelta(seconds=50)
     running = add_job(full, "export", state="running", lease_until=lease)

@@ -45,6 +45,8 @@ def test_the_archive_holds_a_file_for_everything(full, world):
         "README.txt",
         "activity.json",
         "api_keys.json",
+        "attachments.json",
+        "attachments/upl_2",
         "avatar/a1",
         "conversations/c1-and-more.json",
         "conversations/c1.json",

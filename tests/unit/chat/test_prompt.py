@@ -24,7 +24,7 @@ def rendered(*history: Message, shown: Any = None, summary: str = "", **settings
 
 def test_the_system_prompt_comes_first_and_the_summary_next():
     messages = rendered(text("user", "hi"), system_prompt="Be brief.", summary="They met.")
-    assert [message["role"] for message in messages] == ["system", "system", "user"]
+    assert [message["role"] for message in messages] == ["system", "user", "user"]
     assert messages[0]["content"] == "Be brief."
     assert messages[1]["content"].endswith("They met.")
 

@@ -1,14 +1,12 @@
-"""What a text about oneself may hold, what kind of image a file is, and who may act on whom."""
+"""What a text about oneself may hold, and who may act on whom."""
 
 from datetime import timedelta
 
 import pytest
 
 from functions.users.domain import (
-    MAGIC_BYTES,
     as_line,
     as_paragraphs,
-    image_type,
     may_act_on,
     signed_in_recently,
     takes_power,
@@ -52,24 +50,6 @@ def test_a_bio_may_have_lines_and_nothing_else_invisible():
     assert as_paragraphs("one\r\ntwo\n\nthree") == "one\ntwo\n\nthree"
     with pytest.raises(ValueError, match="invisible"):
         as_paragraphs("one\ttwo")
-
-
-PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
-JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01"
-WEBP = b"RIFF\x24\x00\x00\x00WEBPVP8 "
-
-
-@pytest.mark.parametrize(("content", "kind"), [(PNG, "image/png"), (JPEG, "image/jpeg"), (WEBP, "image/webp")])
-def test_an_image_is_known_by_its_first_bytes(content, kind):
-    assert image_type(content[:MAGIC_BYTES]) == kind
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"GIF89a", b"<svg xmlns=", b"<html><script>", b"RIFF\x24\x00\x00\x00WAVE", b"\x89PNG\n", b" " + PNG, b"MZ"],
-)
-def test_anything_else_is_no_image(content):
-    assert image_type(content[:MAGIC_BYTES]) is None
 
 
 @pytest.mark.parametrize("operator", [Role.SUPPORT, Role.MODERATOR])
