@@ -26,7 +26,7 @@ def shard_of(event_id: str) -> int:
 def counters_of(event_type: str, data: Mapping[str, Any]) -> Counters:
     """Field paths and what is added to each. Every event counts at least itself."""
     counters: Counters = {f"events.{_key(event_type)}": 1}
-    if event_type == "chat.message.completed":
+    if event_type in {"chat.message.completed", "chat.generation.completed"}:
         counters |= _turn(data)
     elif event_type in {"chat.generation.failed", "chat.generation.settled"}:
         counters |= _money(data) | _of_model(data, _money(data))

@@ -18,13 +18,13 @@ from functions.chat.domain import (
     DEFAULT_CONTEXT_TOKENS,
     MAX_HISTORY_MESSAGES,
     MESSAGE_OVERHEAD_TOKENS,
+    ConversationState,
     Generation,
     Message,
     Prompt,
     Question,
     Role,
     Settings,
-    State,
     json_bytes,
     require_answers_to_calls,
     text_bytes,
@@ -262,7 +262,7 @@ def _begin_on(
     _remembered.put(_name(key.uid, conversation_id), found, clock())
     place = Place(
         first_turn=opened.conversation.message_count == 0,
-        temporary=opened.conversation.state is State.TEMPORARY,
+        temporary=opened.conversation.state is ConversationState.TEMPORARY,
         context=branch,
         follows_tip=branch.tip is not None and branch.tip == opened.context.tip,
         budget_bytes=terms.settings.context_tokens or DEFAULT_CONTEXT_TOKENS,

@@ -52,7 +52,7 @@ class Role(StrEnum):
     TOOL = "tool"
 
 
-class State(StrEnum):
+class ConversationState(StrEnum):
     """Where a conversation is kept."""
 
     ACTIVE = "active"

@@ -4,10 +4,11 @@ from datetime import datetime
 
 from functions.chat import repository
 from functions.chat.uploads import repository as uploads
-from shared.holdings import CacheKeys, Documents, Files, NothingPersonal
+from shared.holdings import CacheKeys, Documents, Files
 
 HOLDINGS = (
     Documents("users/{uid}/conversations", archive="conversations/{id}.json"),
+    Documents("users/{uid}/contexts", archive=None, left_out_because="the newest messages once more, and a summary"),
     Documents("users/{uid}/folders", archive="folders.json"),
     Documents("users/{uid}/folder_names", archive=None, left_out_because="the names of the folders once more"),
     Documents("users/{uid}/search_entries", archive=None, left_out_because="the words of the messages once more"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from functions.chat import removal, repository, schemas, service
-from functions.chat.domain import Question, Role, Settings, State
+from functions.chat.domain import ConversationState, Question, Role, Settings
 from functions.chat.folders.http import routes as folders
 from functions.chat.renderers import RenderedTurn, UiMessageStream
 from functions.chat.search.http import routes as search
@@ -60,7 +60,7 @@ def list_conversations(call: Call[Any, schemas.ConversationsQuery]) -> schemas.C
         call.caller.uid,
         query.limit,
         query.cursor,
-        state=State.ARCHIVED if query.archived else State.ACTIVE,
+        state=ConversationState.ARCHIVED if query.archived else ConversationState.ACTIVE,
         folder_id=query.folder_id,
         tag=query.tag,
         pinned=query.pinned,

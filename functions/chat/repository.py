@@ -10,13 +10,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from google.cloud.firestore import Query
-from google.cloud.firestore_v1.base_query import FieldFilter
-
 from functions.chat import context as contexts
 from functions.chat import schemas
 from functions.chat.context import Context
-from functions.chat.domain import NO_COST, Generation, Message, Outcome, State, Status, TokenUsage
+from functions.chat.domain import NO_COST, ConversationState, Generation, Message, Outcome, Status, TokenUsage
 from shared import store
 from shared.clients import firestore_client
 from shared.pages import page
@@ -25,7 +22,7 @@ from shared.store import DELETE_FIELD, READING, Batch, Increment, LastUpdateOpti
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from google.cloud.firestore import CollectionReference, DocumentSnapshot
+    from google.cloud.firestore import CollectionReference, DocumentSnapshot, Query
 
     from functions.chat.utility import Said
     from shared.store import Reading, Reference
@@ -130,19 +127,19 @@ def list_conversations(
     limit: int,
     cursor: str | None,
     *,
-    state: State = State.ACTIVE,
+    state: ConversationState = ConversationState.ACTIVE,
     folder_id: str | None = None,
     tag: str | None = None,
     pinned: bool | None = None,
 ) -> tuple[list[schemas.Conversation], str | None]:
     """Newest activity first."""
-    query: Any = _conversations(uid).where(filter=FieldFilter("state", "==", state.value))
+    query: Any = _conversations(uid).where(filter=store.field_filter("state", "==", state.value))
     if folder_id is not None:
-        query = query.where(filter=FieldFilter("folder_id", "==", folder_id))
+        query = query.where(filter=store.field_filter("folder_id", "==", folder_id))
     if tag is not None:
-        query = query.where(filter=FieldFilter("tags", "array_contains", tag))
+        query = query.where(filter=store.field_filter("tags", "array_contains", tag))
     if pinned is not None:
-        query = query.where(filter=FieldFilter("pinned", "==", pinned))
+        query = query.where(filter=store.field_filter("pinned", "==", pinned))
     found, next_cursor = page(query, "updated_at", newest_first=True, limit=limit, cursor=cursor)
     return [schemas.Conversation(id=snapshot.id, **_document(snapshot)) for snapshot in found], next_cursor
 
@@ -248,7 +245,7 @@ def find_branch(uid: str, conversation_id: str, message_id: str, limit: int) -> 
 
 
 def _written_before(uid: str, conversation_id: str, at: datetime, limit: int) -> dict[str, dict[str, Any]]:
-    newest = _messages(uid, conversation_id).order_by("created_at", direction=Query.DESCENDING)
+    newest = _messages(uid, conversation_id).order_by("created_at", direction="DESCENDING")
     # An answer and the next question may carry the same time, or be a little out of order between two processes.
     start = newest.start_at({"created_at": at + _CLOCK_SKEW})
     return {snapshot.id: _document(snapshot) for snapshot in _run(start.limit(limit + _READ_AHEAD))}
@@ -348,8 +345,8 @@ def list_running(started_before: datetime, limit: int) -> list[Generation]:
     query = (
         firestore_client()
         .collection_group("generations")
-        .where(filter=FieldFilter("status", "==", Status.RUNNING.value))
-        .where(filter=FieldFilter("started_at", "<=", started_before))
+        .where(filter=store.field_filter("status", "==", Status.RUNNING.value))
+        .where(filter=store.field_filter("started_at", "<=", started_before))
         .order_by("started_at")
         .limit(limit)
     )
@@ -359,7 +356,7 @@ def list_running(started_before: datetime, limit: int) -> list[Generation]:
 def has_running(uid: str) -> bool:
     """Whether a generation of the user has not ended."""
     generations = firestore_client().collection("users").document(uid).collection("generations")
-    running = generations.where(filter=FieldFilter("status", "==", Status.RUNNING.value))
+    running = generations.where(filter=store.field_filter("status", "==", Status.RUNNING.value))
     return bool(_run(running.select([]).limit(1)))
 
 
@@ -368,8 +365,8 @@ def list_unsettled(now: datetime, limit: int) -> list[Generation]:
     query = (
         firestore_client()
         .collection_group("generations")
-        .where(filter=FieldFilter("settlement_pending", "==", True))  # noqa: FBT003  # the value is what is asked for
-        .where(filter=FieldFilter("settle_after", "<=", now))
+        .where(filter=store.field_filter("settlement_pending", "==", True))  # noqa: FBT003  # the value is what is asked for
+        .where(filter=store.field_filter("settle_after", "<=", now))
         .order_by("settle_after")
         .limit(limit)
     )

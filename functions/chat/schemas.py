@@ -23,7 +23,7 @@ from functions.chat.domain import (
     MAX_TAGS,
     MIN_CONTEXT_TOKENS,
     UNTITLED,
-    State,
+    ConversationState,
     json_bytes,
 )
 from shared.ids import is_safe_id
@@ -362,7 +362,7 @@ class Conversation(BaseModel):
     model: str | None = Field(default=None, description="The model that answered last.")
     tip: str | None = Field(default=None, description="The newest message of the branch in use.")
     message_count: int = 0
-    state: State = State.ACTIVE
+    state: ConversationState = ConversationState.ACTIVE
     pinned: bool = False
     folder_id: str | None = None
     tags: list[str] = []

@@ -15,11 +15,11 @@ from functions.chat.domain import (
     DEFAULT_RETENTION,
     NO_COST,
     UNTITLED,
+    ConversationState,
     Generation,
     Outcome,
     Prompt,
     Question,
-    State,
     Status,
 )
 from functions.chat.ending import Place
@@ -84,7 +84,7 @@ def create_conversation(
         id=conversation_id,
         title=wish.title or UNTITLED,
         title_source="user" if wish.title else "default",
-        state=State.TEMPORARY if wish.temporary else State.ACTIVE,
+        state=ConversationState.TEMPORARY if wish.temporary else ConversationState.ACTIVE,
         folder_id=wish.folder_id,
         tags=wish.tags,
         settings=settings,
@@ -139,7 +139,7 @@ def change_conversation(
         document["settings"] = repository.settings_field(changed.settings)
     if "title" in given:
         document["title_source"] = changed.title_source
-        if changed.state is not State.TEMPORARY:
+        if changed.state is not ConversationState.TEMPORARY:
             search.add_title(batch, uid, conversation_id, changed.title, conversation.created_at)
     document["state"] = changed.state.value
     if given.get("folder_id") is not None:
@@ -172,9 +172,9 @@ def _changed(uid: str, before: schemas.Conversation, given: Mapping[str, Any]) -
         values["pinned"] = bool(values["pinned"])
     if "archived" in values:
         archived = bool(values.pop("archived"))
-        if before.state is State.TEMPORARY:
+        if before.state is ConversationState.TEMPORARY:
             raise InvalidRequest.of("archived", "is not for temporary chats: they are in no list")
-        values["state"] = State.ARCHIVED if archived else State.ACTIVE
+        values["state"] = ConversationState.ARCHIVED if archived else ConversationState.ACTIVE
     if "tip" in values and (values["tip"] is None or repository.find_node(uid, before.id, values["tip"]) is None):
         raise InvalidRequest.of("tip", "is not a message of this conversation")
     return before.model_copy(update=values)
@@ -487,7 +487,9 @@ def _place_of(generation: Generation) -> Place:
     conversation = repository.find_conversation(generation.uid, generation.conversation_id)
     if conversation is None:
         return Place()
-    return Place(first_turn=conversation.message_count == 0, temporary=conversation.state is State.TEMPORARY)
+    return Place(
+        first_turn=conversation.message_count == 0, temporary=conversation.state is ConversationState.TEMPORARY
+    )
 
 
 def _hold_of(generation: Generation) -> Hold:

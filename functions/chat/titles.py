@@ -12,7 +12,7 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 from functions.chat import repository, utility
-from functions.chat.domain import UNTITLED, State, title_from
+from functions.chat.domain import UNTITLED, ConversationState, title_from
 from functions.chat.search import service as search
 from shared import events, log, store
 from shared.ids import derived_id
@@ -102,7 +102,7 @@ def first_words(question: Message) -> str:
 
 
 def _wants_title(conversation: Conversation) -> bool:
-    return conversation.title_source == "default" and conversation.state is not State.TEMPORARY
+    return conversation.title_source == "default" and conversation.state is not ConversationState.TEMPORARY
 
 
 def _ask(event: Event, question: Message) -> Said | None:

@@ -12,9 +12,6 @@ from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from google.cloud import firestore
-from google.cloud.firestore_v1.base_query import FieldFilter
-
 from functions.models.domain import Defaults, Offer, Policy, Tier, folded, other_names
 from shared import store
 from shared.clients import firestore_client
@@ -98,7 +95,7 @@ def find(slugs: Sequence[str]) -> Found:
 
 def find_by_other_name(name: str) -> str | None:
     """The model that its dated name, or another spelling of it, leads to: not the free variant of a paid one."""
-    query = _models().where(filter=FieldFilter("other_names", "array_contains", folded(name)))
+    query = _models().where(filter=store.field_filter("other_names", "array_contains", folded(name)))
     with store.translated_errors():
         found = query.limit(_MOST_WITH_ONE_NAME).get(**READING)
     slugs = [str((snapshot.to_dict() or {})["slug"]) for snapshot in found]
@@ -153,7 +150,7 @@ def add_policy(batch: Batch, slug: str | None, document: dict[str, Any], read: V
     if read.document is None:
         batch.create(reference, content)
     else:
-        batch.update(reference, content, option=firestore.LastUpdateOption(read.version))
+        batch.update(reference, content, option=store.LastUpdateOption(read.version))
 
 
 def _chunks(keys: Sequence[str]) -> Iterable[Sequence[str]]:

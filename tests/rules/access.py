@@ -79,6 +79,7 @@ TABLE: Mapping[str, Row] = MappingProxyType(
         "users/{uid}/conversations/{conversationId}": READ_BY_OWNER,
         "users/{uid}/conversations/{conversationId}/messages/{messageId}": READ_BY_OWNER,
         "users/{uid}/generations/{generationId}": READ_BY_OWNER,
+        "users/{uid}/contexts/{conversationId}": CLOSED,
         "users/{uid}/folders/{folderId}": READ_BY_OWNER,
         "users/{uid}/folder_names/{documentId}": CLOSED,
         "users/{uid}/search_entries/{entryId}": CLOSED,

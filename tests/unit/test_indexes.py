@@ -113,7 +113,10 @@ QUERIES = {
     "functions/users/repository.py:is_last_admin_in": lambda: in_a_transaction(
         lambda transaction: users.is_last_admin_in(transaction, "u")
     ),
-    "functions/chat/repository.py:list_conversations": lambda: chat.list_conversations("u", 10, None),
+    "functions/chat/repository.py:list_conversations": lambda: [
+        chat.list_conversations("u", 10, None, **chosen)
+        for chosen in ({}, {"folder_id": "f"}, {"tag": "t"}, {"pinned": True})
+    ],
     "functions/chat/repository.py:_written_before": lambda: chat._written_before("u", "c", NOW, 10),
     "functions/chat/repository.py:list_messages": lambda: chat.list_messages("u", "c", 10, None),
     "functions/chat/repository.py:has_running": lambda: chat.has_running("u"),
@@ -422,7 +425,7 @@ def test_what_expires_is_what_carries_the_time(monkeypatch):
     monkeypatch.setitem(clients._made, "firestore", client)
     monkeypatch.setattr(store, "commit", committed.append)
     events.once("consumer", event, lambda _: None, now=NOW)
-    (mark,) = committed[0]._write_pbs
+    (mark,) = committed[0].request.writes
     assert "/processed/" in mark.update.name
     assert set(mark.update.fields) == STORED_FIELDS["processed"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from functions.chat.domain import State, Status
+from functions.chat.domain import ConversationState, Status
 from shared import store
 from shared.clients import firestore_client
 from shared.pages import page
@@ -81,7 +81,7 @@ def list_expired(now: datetime, limit: int) -> list[Found]:
     query = (
         firestore_client()
         .collection_group("conversations")
-        .where(filter=field_filter("state", "==", State.TEMPORARY.value))
+        .where(filter=field_filter("state", "==", ConversationState.TEMPORARY.value))
         .where(filter=field_filter("expires_at", "<=", now))
         .order_by("expires_at")
         .limit(limit)

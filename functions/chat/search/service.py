@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from functions.chat.domain import UNTITLED, Role, State
+from functions.chat.domain import UNTITLED, ConversationState, Role
 from functions.chat.search import repository
 from functions.chat.search.domain import (
     MAX_ENTRIES,
@@ -56,7 +56,7 @@ def index_turn(event: events.Event, *, now: datetime) -> None:
     message_ids = [each for each in (event.data.get("user_message_id"), event.data["message_id"]) if each]
     for attempt in range(1, _ATTEMPTS + 1):
         conversation = repository.find_conversations(uid, [conversation_id]).get(conversation_id)
-        if conversation is None or conversation.get("state") == State.TEMPORARY:
+        if conversation is None or conversation.get("state") == ConversationState.TEMPORARY:
             return
         found = repository.find_messages(uid, [(conversation_id, message_id) for message_id in message_ids])
 
@@ -182,7 +182,7 @@ class _Conversations:
     def is_searched(self, conversation_id: str) -> bool:
         """Whether it is there, meant to stay, and where the question looks."""
         conversation = self._read[conversation_id]
-        if not conversation or conversation.get("state") == State.TEMPORARY:
+        if not conversation or conversation.get("state") == ConversationState.TEMPORARY:
             return False
         return self._folder_id is None or conversation.get("folder_id") == self._folder_id
 
@@ -216,7 +216,7 @@ def _hit(entry: Entry, conversation: Mapping[str, Any], shown: Snippet) -> Hit:
     return Hit(
         conversation_id=entry.conversation_id,
         title=conversation["title"],
-        state=conversation.get("state", State.ACTIVE),
+        state=conversation.get("state", ConversationState.ACTIVE),
         message_id=entry.message_id,
         role=entry.role,
         snippet=shown.text,

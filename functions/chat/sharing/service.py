@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from functions.chat.domain import State
+from functions.chat.domain import ConversationState
 from functions.chat.events import ConversationShared, ConversationUnshared
 from functions.chat.sharing import repository, schemas
 from functions.chat.sharing.domain import (
@@ -58,7 +58,7 @@ def share(
     earlier = _find_share_of(conversation)
     if earlier is not None and earlier[1].has_snapshot(snapshot):
         return _view(*earlier)
-    if conversation.state is State.TEMPORARY:
+    if conversation.state is ConversationState.TEMPORARY:
         raise Conflict("A temporary chat cannot be shared.")
     try:
         size = _store_branch(uid, conversation, message_id, snapshot, now)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from functions.chat import repository as conversations
 from functions.chat import schemas as chat
-from functions.chat.domain import State
+from functions.chat.domain import ConversationState
 from functions.chat.events import ConversationsImported
 from functions.chat.search import service as search
 from functions.chat.transfer import formats, repository, schemas
@@ -225,7 +225,7 @@ def _conversation(new: NewConversation) -> chat.Conversation:
         model=new.model,
         tip=new.tip,
         message_count=len(new.messages),
-        state=State.ARCHIVED if new.archived else State.ACTIVE,
+        state=ConversationState.ARCHIVED if new.archived else ConversationState.ACTIVE,
         pinned=new.pinned,
         tags=list(new.tags),
         settings=chat.ConversationSettings(system_prompt=new.system_prompt),

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from google.cloud import firestore
-from google.cloud.firestore_v1.base_query import FieldFilter
-
 from functions.chat.uploads.domain import OPEN_FOR, State, Upload
 from shared import store
 from shared.clients import firestore_client
@@ -23,7 +20,7 @@ if TYPE_CHECKING:
 
     from shared.store import Batch
 
-_ABSENT_ONCE_KEPT = {"link_ends_at": firestore.DELETE_FIELD, "expires_at": firestore.DELETE_FIELD}
+_ABSENT_ONCE_KEPT = {"link_ends_at": store.DELETE_FIELD, "expires_at": store.DELETE_FIELD}
 
 
 class Read:
@@ -43,7 +40,7 @@ class Read:
             link_ends_at=document.get("link_ends_at"),
             expires_at=document.get("expires_at"),
         )
-        self.option = firestore.LastUpdateOption(snapshot.update_time)
+        self.option = store.LastUpdateOption(snapshot.update_time)
 
 
 def _attachments(uid: str) -> CollectionReference:
@@ -72,14 +69,14 @@ def find(uid: str, upload_id: str) -> Read | None:
 
 def count_open(uid: str, now: datetime) -> int:
     """Uploads that no message used, and that may still lie in the bucket or come there."""
-    waiting: Any = _attachments(uid).where(filter=FieldFilter("expires_at", ">", now))
+    waiting: Any = _attachments(uid).where(filter=store.field_filter("expires_at", ">", now))
     with store.translated_errors():
         return int(waiting.count().get(**READING)[0][0].value)
 
 
 def last_link_ends_at(uid: str) -> datetime | None:
     """Until when the longest of the user's links to put a file is good; None without one."""
-    newest = _attachments(uid).order_by("link_ends_at", direction=firestore.Query.DESCENDING).limit(1)
+    newest = _attachments(uid).order_by("link_ends_at", direction="DESCENDING").limit(1)
     with store.translated_errors():
         found = newest.get(**READING)
     return found[0].get("link_ends_at") if found else None
@@ -87,7 +84,7 @@ def last_link_ends_at(uid: str) -> datetime | None:
 
 def list_of_conversation(uid: str, conversation_id: str, limit: int) -> list[str]:
     """The ids of attachments that were first used in the conversation."""
-    used = _attachments(uid).where(filter=FieldFilter("conversation_id", "==", conversation_id))
+    used = _attachments(uid).where(filter=store.field_filter("conversation_id", "==", conversation_id))
     with store.translated_errors():
         return [snapshot.id for snapshot in used.select([]).limit(limit).get(**READING)]
 

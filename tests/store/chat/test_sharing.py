@@ -10,7 +10,7 @@ import pytest
 
 from functions.chat import holdings as chat
 from functions.chat import repository, schemas
-from functions.chat.domain import State
+from functions.chat.domain import ConversationState
 from functions.chat.sharing import repository as shares
 from functions.chat.sharing import service
 from functions.chat.sharing.domain import MAX_REVISIONS, TOKEN
@@ -315,7 +315,7 @@ def test_an_empty_conversation_cannot_be_shared(owner):
 
 
 def test_a_temporary_chat_cannot_be_shared(owner):
-    conversation_id = write(owner.uid, [said(0)], state=State.TEMPORARY)
+    conversation_id = write(owner.uid, [said(0)], state=ConversationState.TEMPORARY)
     assert owner.request("POST", path_of(conversation_id), {}).status_code == 409
 
 

@@ -41,7 +41,7 @@ def payloads() -> list[type[EventPayload]]:
 
 def example(payload: type[EventPayload], **values: Any) -> dict[str, Any]:
     """An event's data as it is stored, with an own number for each number."""
-    simple: dict[Any, Any] = {int: 7, str: "text", bool: True, datetime: MOMENT}
+    simple: dict[Any, Any] = {int: 7, str: "text", bool: True, datetime: MOMENT, dict: {"some": ["thing"]}}
     for position, (name, field) in enumerate(payload.model_fields.items()):
         kind = next(iter(get_args(field.annotation)), field.annotation)
         value = 100 + position if kind is int else simple[kind]

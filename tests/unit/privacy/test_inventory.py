@@ -185,7 +185,16 @@ def test_documents_whose_ids_are_hashes_of_secrets_do_not_leave_with_their_ids()
 
 def test_what_another_declaration_names_below_a_document_is_not_found_twice():
     [account] = [each for each in inventory.DOCUMENTS if each.path == "users/{uid}"]
-    assert inventory.apart_from(account) == {"attachments", "conversations", "generations"}
+    assert inventory.apart_from(account) == {
+        "attachments",
+        "contexts",
+        "conversations",
+        "folder_names",
+        "folders",
+        "generations",
+        "removals",
+        "search_entries",
+    }
 
 
 def test_a_holding_that_is_neither_archived_nor_explained_is_refused():
