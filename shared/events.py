@@ -37,7 +37,7 @@ TOPICS: tuple[Topic, ...] = Topic.__args__  # type: ignore[attr-defined]  # typi
 class EventPayload(BaseModel):
     """What an event says beyond who and when. Never holds prompts, answers, e-mail addresses or other personal text."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     type: ClassVar[str]
     """`<noun>.<past verb>`, e.g. `chat.message.completed`."""

@@ -10,15 +10,14 @@ from typing import Annotated, Self
 from pydantic import (
     AfterValidator,
     AwareDatetime,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     WithJsonSchema,
     model_validator,
 )
 
 from functions.access.domain import MAX_KEY_LIFE, MICRO, KeyState
+from shared.http.schema import Body, Schema
 from shared.identity.permissions import KEY_SCOPES, Permission
 from shared.texts import JOINERS, is_unseen, shows_something
 
@@ -75,9 +74,7 @@ MonthlyLimit = Annotated[
 ]
 
 
-class KeyRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class KeyRequest(Body):
     name: Name
     scopes: Scopes
     expires_in_days: Annotated[int, Field(ge=1, le=MAX_KEY_LIFE.days)] | None = None
@@ -92,10 +89,8 @@ class KeyRequest(BaseModel):
         return self
 
 
-class KeyChanges(BaseModel):
+class KeyChanges(Body):
     """What is left out stays as it is. null for the limit or the models lifts them."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: Name | None = None
     scopes: Scopes | None = None
@@ -103,15 +98,13 @@ class KeyChanges(BaseModel):
     allowed_models: Models | None = None
 
 
-class RotationRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class RotationRequest(Body):
     grace_seconds: Annotated[int, Field(ge=0, le=86_400)] = Field(
         default=0, description="How long the old key still works, and up to 30 seconds more; 0: it dies at once."
     )
 
 
-class KeyOut(BaseModel):
+class KeyOut(Schema):
     """An API key without the key."""
 
     id: str
@@ -135,12 +128,12 @@ class NewKeyOut(KeyOut):
     key: str = Field(description="The key itself. It is shown in this answer only; keep it safe.")
 
 
-class KeysOut(BaseModel):
+class KeysOut(Schema):
     items: list[KeyOut] = Field(description="All but the revoked ones, the newest first.")
     next_cursor: str | None = Field(default=None, description="Always null: there are never more.")
 
 
-class SessionOut(BaseModel):
+class SessionOut(Schema):
     id: str
     current: bool = Field(description="Whether this request came with it.")
     created_at: datetime
@@ -150,18 +143,18 @@ class SessionOut(BaseModel):
     address: str = Field(description="Where it was begun.")
 
 
-class SessionsOut(BaseModel):
+class SessionsOut(Schema):
     items: list[SessionOut] = Field(description="The live ones, the newest first.")
     next_cursor: str | None = Field(default=None, description="Always null: there are never more.")
 
 
-class OpenSessionOut(BaseModel):
+class OpenSessionOut(Schema):
     id: str
     csrf_token: str = Field(description="Send it as X-CSRF-Token with every request that changes something.")
     expires_at: datetime
 
 
-class SignedOutOut(BaseModel):
+class SignedOutOut(Schema):
     sessions_ended: int
     valid_since: datetime = Field(description="What was proved before this moment does not hold.")
 

@@ -3,15 +3,17 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+
+from shared.http.schema import Schema
 
 
-class ActivityQuery(BaseModel):
+class ActivityQuery(Schema):
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     cursor: Annotated[str, Field(max_length=200)] | None = None
 
 
-class ActivityEntry(BaseModel):
+class ActivityEntry(Schema):
     n: int = Field(description="Counts from 1 per user, without gaps.")
     action: str
     subject: str | None = Field(description="What it happened to; null, like details and salt, once it is erased.")
@@ -24,6 +26,6 @@ class ActivityEntry(BaseModel):
     personal_hash: str = Field(description="SHA-256 of the salt and the canonical JSON of subject and details.")
 
 
-class ActivityPage(BaseModel):
+class ActivityPage(Schema):
     items: list[ActivityEntry]
     next_cursor: str | None

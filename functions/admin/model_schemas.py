@@ -3,15 +3,10 @@
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from functions.models.domain import FREE_PLAN_USD_PER_MILLION, MAX_FALLBACKS, Defaults, Policy
-
-
-class _In(BaseModel):
-    """A body: unknown fields are refused."""
-
-    model_config = ConfigDict(extra="forbid")
+from shared.http.schema import Body, Schema
 
 
 def _distinct(slugs: list[str]) -> list[str]:
@@ -28,11 +23,11 @@ MarkupPercent = Annotated[int, Field(ge=0, le=1_000)]
 Usd = Annotated[Decimal, Field(ge=0, max_digits=12, decimal_places=6)]
 
 
-class ReasoningDefault(_In):
+class ReasoningDefault(Body):
     effort: Literal["max", "xhigh", "high", "medium", "low", "minimal", "none"]
 
 
-class ParameterDefaults(_In):
+class ParameterDefaults(Body):
     """What goes to the model when neither the request nor the conversation says it."""
 
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
@@ -42,7 +37,7 @@ class ParameterDefaults(_In):
     reasoning: ReasoningDefault | None = None
 
 
-class ModelPolicy(_In):
+class ModelPolicy(Body):
     """What is decided about one model. What is absent or null is left to the defaults and the provider's catalogue."""
 
     enabled: bool = Field(default=True, description="False: nobody may ask it.")
@@ -69,7 +64,7 @@ class ModelPolicyChange(ModelPolicy):
     model: Slug
 
 
-class DefaultModels(_In):
+class DefaultModels(Body):
     """By plan; null: the product's own."""
 
     free: Slug | None = None
@@ -77,7 +72,7 @@ class DefaultModels(_In):
     enterprise: Slug | None = None
 
 
-class Ceilings(_In):
+class Ceilings(Body):
     """The highest price of a million output tokens, in USD, up to which the plan may ask a model; null: any."""
 
     free: Usd | None = FREE_PLAN_USD_PER_MILLION
@@ -85,7 +80,7 @@ class Ceilings(_In):
     enterprise: Usd | None = None
 
 
-class ModelDefaults(_In):
+class ModelDefaults(Body):
     """What is decided about all models at once. What is absent gets the product's own default."""
 
     default_models: DefaultModels = DefaultModels()
@@ -113,7 +108,7 @@ class ModelDefaults(_In):
         )
 
 
-class ReviewedModel(BaseModel):
+class ReviewedModel(Schema):
     """A model of the provider's catalogue, with what was decided about it and what follows from that."""
 
     id: str
@@ -128,6 +123,6 @@ class ReviewedModel(BaseModel):
     policy: ModelPolicy
 
 
-class ReviewedModels(BaseModel):
+class ReviewedModels(Schema):
     items: list[ReviewedModel]
     defaults: ModelDefaults

@@ -3,18 +3,12 @@
 from datetime import datetime
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from functions.users.domain import as_line, as_username
+from shared.http.schema import Body, Schema
 from shared.identity.accounts import Status
 from shared.identity.permissions import Role
-
-
-class _In(BaseModel):
-    """A body: unknown fields are refused."""
-
-    model_config = ConfigDict(extra="forbid")
-
 
 Reason = Annotated[
     str,
@@ -23,14 +17,14 @@ Reason = Annotated[
 ]
 
 
-class UsersQuery(BaseModel):
+class UsersQuery(Schema):
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     cursor: Annotated[str, Field(max_length=400)] | None = None
     role: Role | None = None
     status: Status | None = None
 
 
-class UserSearch(_In):
+class UserSearch(Body):
     """Exactly one of them. An e-mail address belongs in a body: addresses of requests end up in logs."""
 
     email: Annotated[str, Field(max_length=320, pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
@@ -43,22 +37,22 @@ class UserSearch(_In):
         return self
 
 
-class RoleChange(_In):
+class RoleChange(Body):
     role: Role
     reason: Reason
 
 
-class SuspensionRequest(_In):
+class SuspensionRequest(Body):
     reason: Reason
 
 
-class SuspensionOut(BaseModel):
+class SuspensionOut(Schema):
     reason: str
     by: str = Field(description="The operator's user id.")
     at: datetime
 
 
-class UserOut(BaseModel):
+class UserOut(Schema):
     """An account as operators see it."""
 
     uid: str
@@ -75,6 +69,6 @@ class UserOut(BaseModel):
     suspension: SuspensionOut | None
 
 
-class UserPage(BaseModel):
+class UserPage(Schema):
     items: list[UserOut]
     next_cursor: str | None

@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     ConfigDict,
     Discriminator,
     Field,
@@ -26,6 +25,7 @@ from functions.chat.domain import (
     ConversationState,
     json_bytes,
 )
+from shared.http.schema import Body, Schema
 from shared.ids import is_safe_id
 
 MAX_CONTENT_CHARS = 100_000
@@ -82,21 +82,15 @@ TagNames = Annotated[list[TagName], Field(max_length=MAX_TAGS), AfterValidator(_
 Json = Annotated[dict[str, Any], AfterValidator(_small_json)]
 
 
-class _In(BaseModel):
-    """A body: unknown fields are refused, so that a misspelt one is noticed."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
 # What a question is made of
 
 
-class TextPart(_In):
+class TextPart(Body):
     type: Literal["text"]
     text: Annotated[str, Field(max_length=MAX_CONTENT_CHARS), AfterValidator(_storable)]
 
 
-class AttachmentPart(_In):
+class AttachmentPart(Body):
     """An image or a file that was uploaded before (`POST /api/v1/uploads`)."""
 
     type: Literal["image", "file"]
@@ -134,12 +128,12 @@ Content = Annotated[
 ]
 
 
-class ToolResult(_In):
+class ToolResult(Body):
     tool_call_id: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable)]
     content: Annotated[str, Field(max_length=MAX_CONTENT_CHARS), AfterValidator(_storable)]
 
 
-class ToolFunction(BaseModel):
+class ToolFunction(Schema):
     """A function that the model may ask for. What it takes is a JSON schema."""
 
     model_config = ConfigDict(extra="allow")
@@ -149,12 +143,12 @@ class ToolFunction(BaseModel):
     parameters: dict[str, Any] | None = None
 
 
-class Tool(_In):
+class Tool(Body):
     type: Literal["function"]
     function: ToolFunction
 
 
-class Reasoning(_In):
+class Reasoning(Body):
     """How much the model thinks before it answers, where it can."""
 
     effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
@@ -162,7 +156,7 @@ class Reasoning(_In):
     exclude: bool | None = None
 
 
-class AnswerSettings(_In):
+class AnswerSettings(Body):
     """How answers are made. What is absent is left to the conversation, then to the model."""
 
     model: ModelId | None = None
@@ -251,7 +245,7 @@ class Ask(Make):
         return content
 
 
-class _Streaming(BaseModel):
+class _Streaming(Schema):
     stream: bool = Field(default=True, description="Answer as an event stream; false: one JSON document.")
 
 
@@ -283,11 +277,11 @@ class ChatSend(Ask):
 # Conversations
 
 
-class CreateConversation(_In):
+class CreateConversation(Body):
     title: Title | None = None
     settings: ConversationSettings | None = None
     folder_id: Id | None = None
-    tags: TagNames = []
+    tags: TagNames = Field(default=[])
     temporary: bool = Field(
         default=False, description="Kept out of lists and search, without a title, and deleted when its time is over."
     )
@@ -302,7 +296,7 @@ class CreateConversation(_In):
         return self
 
 
-class ChangeConversation(_In):
+class ChangeConversation(Body):
     """What is absent stays as it is; null removes."""
 
     title: Title | None = None
@@ -314,7 +308,7 @@ class ChangeConversation(_In):
     tip: Id | None = Field(default=None, description="The end of the branch to use from now on: any message.")
 
 
-class PageQuery(BaseModel):
+class PageQuery(Schema):
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     cursor: Annotated[str, Field(max_length=200)] | None = None
 
@@ -342,20 +336,20 @@ class MessagesQuery(PageQuery):
     )
 
 
-class EventsQuery(BaseModel):
+class EventsQuery(Schema):
     after: Annotated[int, Field(ge=0, le=10**9)] = Field(default=0, description="Give events with a higher `seq` only.")
     wait_s: Annotated[float, Field(ge=0, le=25)] = Field(
         default=0, description="Wait this long for the next event when there is none yet."
     )
 
 
-class ShareState(BaseModel):
+class ShareState(Schema):
     token: str
     revision: int
     updated_at: datetime
 
 
-class Conversation(BaseModel):
+class Conversation(Schema):
     id: str
     title: str = UNTITLED
     title_source: Literal["default", "model", "user"] = "default"
@@ -365,7 +359,7 @@ class Conversation(BaseModel):
     state: ConversationState = ConversationState.ACTIVE
     pinned: bool = False
     folder_id: str | None = None
-    tags: list[str] = []
+    tags: list[str] = Field(default=[])
     settings: ConversationSettings = ConversationSettings()
     share: ShareState | None = None
     generation_id: str | None = Field(default=None, description="The answer that was begun last.")
@@ -374,7 +368,7 @@ class Conversation(BaseModel):
     updated_at: datetime
 
 
-class ConversationPage(BaseModel):
+class ConversationPage(Schema):
     items: list[Conversation]
     next_cursor: str | None
 
@@ -382,14 +376,14 @@ class ConversationPage(BaseModel):
 # Messages
 
 
-class Usage(BaseModel):
+class Usage(Schema):
     prompt_tokens: int
     completion_tokens: int
     reasoning_tokens: int
     cached_tokens: int
 
 
-class Charge(BaseModel):
+class Charge(Schema):
     """What a turn cost its user, in credits. One micro-credit is a millionth of a credit."""
 
     charged_micro: int
@@ -397,12 +391,12 @@ class Charge(BaseModel):
     pending: bool = Field(description="The provider has not told the cost yet; the credits are still held.")
 
 
-class Text(BaseModel):
+class Text(Schema):
     type: Literal["text", "reasoning"]
     text: str
 
 
-class AttachmentShown(BaseModel):
+class AttachmentShown(Schema):
     """An image or a file; `GET /api/v1/uploads/{upload_id}` gives a link to it."""
 
     type: Literal["image", "file"]
@@ -412,7 +406,7 @@ class AttachmentShown(BaseModel):
     size_bytes: int
 
 
-class ToolCallShown(BaseModel):
+class ToolCallShown(Schema):
     """A function that the model asks for. Send its result as `tool_results` in the next message."""
 
     type: Literal["tool_call"]
@@ -421,13 +415,13 @@ class ToolCallShown(BaseModel):
     arguments: str = Field(description="JSON text, as the model wrote it.")
 
 
-class ToolResultShown(BaseModel):
+class ToolResultShown(Schema):
     type: Literal["tool_result"]
     tool_call_id: str
     text: str
 
 
-class Citation(BaseModel):
+class Citation(Schema):
     """What a passage of the text rests on; `start` and `end` are places in it, where the model names them."""
 
     type: Literal["citation"]
@@ -440,7 +434,7 @@ class Citation(BaseModel):
 Part = Annotated[Text | AttachmentShown | ToolCallShown | ToolResultShown | Citation, Field(discriminator="type")]
 
 
-class Message(BaseModel):
+class Message(Schema):
     id: str
     parent_id: str | None = None
     role: Literal["user", "assistant", "tool"]
@@ -462,12 +456,12 @@ class Message(BaseModel):
         return self.model_dump(exclude={"id"}, exclude_none=True)
 
 
-class MessagePage(BaseModel):
+class MessagePage(Schema):
     items: list[Message]
     next_cursor: str | None
 
 
-class TurnAnswer(BaseModel):
+class TurnAnswer(Schema):
     conversation_id: str
     generation_id: str
     user_message: Message | None = Field(description="The question; None when an earlier one was answered again.")
@@ -479,7 +473,7 @@ class TurnAnswer(BaseModel):
 # Generations
 
 
-class Generation(BaseModel):
+class Generation(Schema):
     id: str
     status: str
     conversation_id: str | None
@@ -491,7 +485,7 @@ class Generation(BaseModel):
     error: str | None = Field(description="The code of what went wrong.")
 
 
-class GenerationEvents(BaseModel):
+class GenerationEvents(Schema):
     """Events in order. Ask again with `after=next` until `done`."""
 
     items: list[dict[str, Any]]
@@ -499,7 +493,7 @@ class GenerationEvents(BaseModel):
     done: bool
 
 
-class StopAnswer(BaseModel):
+class StopAnswer(Schema):
     id: str
     stopping: bool = Field(description="False when the generation had already ended.")
 

@@ -30,7 +30,6 @@ from functions.chat.turn import RetoldTurn, Turn
 from functions.chat.uploads import service as uploads
 from functions.credits import service as credits
 from functions.models import service as models
-from functions.users import preferences
 from shared import events, log, store
 from shared.clock import utc_now
 from shared.errors import AppError, Conflict, FieldError, Gone, InvalidRequest, NotFound, Unavailable, UpstreamError
@@ -109,6 +108,8 @@ def create_conversation(
 
 def _preferred_model(uid: str, now: datetime) -> str | None:
     """The user's own default, if it is still offered. Preferences are no reason to refuse a conversation."""
+    from functions.users import preferences  # brings the whole database library, which no turn needs
+
     try:
         preferred = preferences.get(uid, now=now).default_model
     except (NotFound, Unavailable) as error:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from functions.credits.domain import EntryKind
+from shared.http.schema import Schema
 
 Micro = Annotated[int, Field(description="In micro-credits, a millionth of a credit.")]
 
 
-class GrantOut(BaseModel):
+class GrantOut(Schema):
     id: str
     source: str
     note: str
@@ -25,7 +26,7 @@ class GrantOut(BaseModel):
     expires_at: datetime | None
 
 
-class CreditsOut(BaseModel):
+class CreditsOut(Schema):
     """What the caller can spend now. Below zero: a cost exceeded what there was, and the next credits pay it first."""
 
     available_micro: Micro
@@ -36,7 +37,7 @@ class CreditsOut(BaseModel):
     next_expiry_at: datetime | None
 
 
-class EntryOut(BaseModel):
+class EntryOut(Schema):
     """One line of the ledger. The deltas say what it added to each sum of the account."""
 
     id: str
@@ -53,11 +54,11 @@ class EntryOut(BaseModel):
     ref: dict[str, str] = Field(description="What it was for.")
 
 
-class EntriesPage(BaseModel):
+class EntriesPage(Schema):
     items: list[EntryOut]
     next_cursor: str | None
 
 
-class EntriesQuery(BaseModel):
+class EntriesQuery(Schema):
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     cursor: Annotated[str, Field(max_length=400)] | None = None

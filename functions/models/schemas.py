@@ -2,12 +2,14 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+
+from shared.http.schema import Schema
 
 Price = Annotated[str, Field(description="Exact decimal text.", json_schema_extra={"pattern": r"^[0-9]+(\.[0-9]+)?$"})]
 
 
-class ModelsQuery(BaseModel):
+class ModelsQuery(Schema):
     available: bool = Field(default=False, description="Only those that the caller may ask.")
     favourites: bool = Field(default=False, description="Only the caller's favourites.")
     q: Annotated[str, Field(max_length=100)] = Field(default="", description="Part of the id or the name.")
@@ -16,7 +18,7 @@ class ModelsQuery(BaseModel):
     )
 
 
-class Tier(BaseModel):
+class Tier(Schema):
     """A price that holds only for long prompts, or in a window of the day (UTC, as the provider gives it)."""
 
     min_prompt_tokens: int | None
@@ -27,14 +29,14 @@ class Tier(BaseModel):
     usd_per_request: Price
 
 
-class Supported(BaseModel):
+class Supported(Schema):
     tools: bool
     structured_output: bool
     reasoning: bool
     vision: bool
 
 
-class ThousandWords(BaseModel):
+class ThousandWords(Schema):
     """What a thousand English words cost the caller, at four tokens for every three words and at the dearest hour.
 
     Other languages take more tokens, and so do long prompts of models whose price has tiers.
@@ -44,7 +46,7 @@ class ThousandWords(BaseModel):
     write_credits: Price
 
 
-class ModelView(BaseModel):
+class ModelView(Schema):
     """A model as the caller may use it. Prices in USD are the provider's, those in credits what the caller pays."""
 
     id: str
@@ -67,6 +69,6 @@ class ModelView(BaseModel):
     is_default: bool
 
 
-class ModelList(BaseModel):
+class ModelList(Schema):
     items: list[ModelView]
     default: str = Field(description="What answers when a request names no model.")

@@ -12,8 +12,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     StringConstraints,
@@ -24,6 +22,8 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
+from shared.http.schema import Body, Schema
+
 MAX_BODY_BYTES = 8 * 1024 * 1024
 MAX_MESSAGES = 2000
 MAX_PARTS = 256
@@ -32,12 +32,6 @@ MAX_INPUTS = 2048
 MAX_TOKEN_ID = 2**31
 
 UNSUPPORTED_PARAMETER, UNSUPPORTED_VALUE = "unsupported_parameter", "unsupported_value"
-
-
-class _In(BaseModel):
-    """A body: unknown fields are refused, so that a misspelt one is noticed."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 def _refuse(**why: str) -> Any:
@@ -89,29 +83,29 @@ CallId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 # Messages
 
 
-class OpenAITextPart(_In):
+class OpenAITextPart(Body):
     type: Literal["text"]
     text: str
 
 
-class OpenAIRefusalPart(_In):
+class OpenAIRefusalPart(Body):
     type: Literal["refusal"]
     refusal: str
 
 
-class ImageUrl(_In):
+class ImageUrl(Body):
     url: Annotated[str, StringConstraints(pattern=r"^(https?://|data:image/)")] = Field(
         description="An address, or the image itself as data:image/…;base64,…"
     )
     detail: Literal["auto", "low", "high", "original"] | None = None
 
 
-class OpenAIImagePart(_In):
+class OpenAIImagePart(Body):
     type: Literal["image_url"]
     image_url: ImageUrl
 
 
-class FileData(_In):
+class FileData(Body):
     file_data: Annotated[str, StringConstraints(pattern=r"^data:[\w.+/-]+;base64,")] = Field(
         description="The file itself: data:application/pdf;base64,…"
     )
@@ -121,7 +115,7 @@ class FileData(_In):
     _refused = _refuse(file_id="send the file itself as file_data")
 
 
-class OpenAIFilePart(_In):
+class OpenAIFilePart(Body):
     type: Literal["file"]
     file: FileData
 
@@ -129,15 +123,15 @@ class OpenAIFilePart(_In):
 # What no union knows: it says which kinds there are.
 
 
-class _UnknownTextPart(BaseModel):
+class _UnknownTextPart(Schema):
     type: Literal["text"]
 
 
-class _UnknownUserPart(BaseModel):
+class _UnknownUserPart(Schema):
     type: Literal["text", "image_url", "file"]
 
 
-class _UnknownAssistantPart(BaseModel):
+class _UnknownAssistantPart(Schema):
     type: Literal["text", "refusal"]
 
 
@@ -170,31 +164,31 @@ AssistantContent = Annotated[
 ]
 
 
-class SystemMessage(_In):
+class SystemMessage(Body):
     role: Literal["system", "developer"]
     content: TextContent
     name: Name | None = None
 
 
-class UserMessage(_In):
+class UserMessage(Body):
     role: Literal["user"]
     content: UserContent
     name: Name | None = None
 
 
-class CalledFunction(_In):
+class CalledFunction(Body):
     name: FunctionName
     arguments: str
 
 
-class OpenAIToolCall(_In):
+class OpenAIToolCall(Body):
     id: CallId
     type: Literal["function"] = "function"
     function: CalledFunction
     index: int | None = Field(default=None, description="Streamed calls have one; it says nothing here.")
 
 
-class AssistantMessage(_In):
+class AssistantMessage(Body):
     """What a model said, as our answers gave it: all of their fields may come back."""
 
     role: Literal["assistant"]
@@ -214,14 +208,14 @@ class AssistantMessage(_In):
     _refused = _refuse(audio="no model here speaks", function_call="use tool_calls")
 
 
-class ToolMessage(_In):
+class ToolMessage(Body):
     role: Literal["tool"]
     tool_call_id: CallId
     content: TextContent
     name: str | None = None
 
 
-class _UnknownMessage(BaseModel):
+class _UnknownMessage(Schema):
     role: Literal["system", "developer", "user", "assistant", "tool"]
 
 
@@ -243,23 +237,23 @@ Message = Annotated[
 # Parameters
 
 
-class FunctionDefinition(_In):
+class FunctionDefinition(Body):
     name: FunctionName
     description: str | None = None
     parameters: dict[str, Any] | None = Field(default=None, description="A JSON schema.")
     strict: bool | None = None
 
 
-class ToolDefinition(_In):
+class ToolDefinition(Body):
     type: Literal["function"]
     function: FunctionDefinition
 
 
-class ChosenFunction(_In):
+class ChosenFunction(Body):
     name: FunctionName
 
 
-class ChosenTool(_In):
+class ChosenTool(Body):
     type: Literal["function"]
     function: ChosenFunction
 
@@ -270,23 +264,23 @@ ToolChoice = Annotated[
 ]
 
 
-class JsonSchemaFormat(_In):
+class JsonSchemaFormat(Body):
     name: FunctionName
     description: str | None = None
     schema_: dict[str, Any] | None = Field(default=None, alias="schema")
     strict: bool | None = None
 
 
-class PlainFormat(_In):
+class PlainFormat(Body):
     type: Literal["text", "json_object"]
 
 
-class SchemaFormat(_In):
+class SchemaFormat(Body):
     type: Literal["json_schema"]
     json_schema: JsonSchemaFormat
 
 
-class _UnknownFormat(BaseModel):
+class _UnknownFormat(Schema):
     type: Literal["text", "json_object", "json_schema"]
 
 
@@ -299,7 +293,7 @@ ResponseFormat = Annotated[
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
-class OpenAIReasoning(_In):
+class OpenAIReasoning(Body):
     """How long the model thinks; its thoughts count as tokens of the answer."""
 
     effort: Effort | None = None
@@ -312,7 +306,7 @@ class OpenAIReasoning(_In):
 Providers = Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=100)]], Field(max_length=50)]
 
 
-class ProviderChoice(_In):
+class ProviderChoice(Body):
     """Who may serve the model. None that costs more than our catalogue says is ever chosen."""
 
     order: Providers | None = None
@@ -325,12 +319,12 @@ class ProviderChoice(_In):
     sort: Literal["price", "throughput", "latency"] | None = None
 
 
-class StreamOptions(_In):
+class StreamOptions(Body):
     include_usage: bool | None = None
     include_obfuscation: Annotated[bool | None, _only((False,), "chunks are not padded")] = None
 
 
-class ChatCompletionRequest(_In):
+class ChatCompletionRequest(Body):
     """A request for a chat completion."""
 
     model: ModelName
@@ -418,7 +412,7 @@ class ChatCompletionRequest(_In):
     )
 
 
-class ChatCompletionUsage(BaseModel):
+class ChatCompletionUsage(Schema):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
@@ -426,7 +420,7 @@ class ChatCompletionUsage(BaseModel):
     completion_tokens_details: dict[str, int]
 
 
-class OpenAICredits(BaseModel):
+class OpenAICredits(Schema):
     """What it cost, in credits; a micro-credit is a millionth of one. Not part of OpenAI's API."""
 
     charged_micro: int
@@ -434,7 +428,7 @@ class OpenAICredits(BaseModel):
     pending: bool
 
 
-class ChatCompletionMessage(BaseModel):
+class ChatCompletionMessage(Schema):
     role: Literal["assistant"]
     content: str | None
     refusal: None
@@ -445,14 +439,14 @@ class ChatCompletionMessage(BaseModel):
     annotations: list[dict[str, Any]] | None = None
 
 
-class ChatCompletionChoice(BaseModel):
+class ChatCompletionChoice(Schema):
     index: Literal[0]
     message: ChatCompletionMessage
     logprobs: None
     finish_reason: Literal["stop", "length", "tool_calls", "content_filter"]
 
 
-class ChatCompletion(BaseModel):
+class ChatCompletion(Schema):
     """An answer in one piece."""
 
     id: str = Field(description="`chatcmpl-` and the id of the generation without its `gen_`.")
@@ -488,7 +482,7 @@ EmbeddingInput = Annotated[
 ]
 
 
-class EmbeddingRequest(_In):
+class EmbeddingRequest(Body):
     """A request for embeddings."""
 
     model: ModelName
@@ -500,18 +494,18 @@ class EmbeddingRequest(_In):
     )
 
 
-class EmbeddingItem(BaseModel):
+class EmbeddingItem(Schema):
     object: Literal["embedding"]
     index: int
     embedding: list[float] | str = Field(description="Numbers, or float32 in little-endian order as base64.")
 
 
-class EmbeddingUsage(BaseModel):
+class EmbeddingUsage(Schema):
     prompt_tokens: int
     total_tokens: int
 
 
-class EmbeddingList(BaseModel):
+class EmbeddingList(Schema):
     object: Literal["list"]
     data: list[EmbeddingItem]
     model: str
@@ -522,7 +516,7 @@ class EmbeddingList(BaseModel):
 # Models
 
 
-class OfferedModel(BaseModel):
+class OfferedModel(Schema):
     id: str
     object: Literal["model"] = "model"
     created: int = 0
@@ -531,6 +525,6 @@ class OfferedModel(BaseModel):
     context_length: int
 
 
-class OfferedModels(BaseModel):
+class OfferedModels(Schema):
     object: Literal["list"] = "list"
     data: list[OfferedModel]

@@ -4,10 +4,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+
+from shared.http.schema import Schema
 
 
-class Health(BaseModel):
+class Health(Schema):
     status: Literal["ok"] = Field(description="The process is alive and answers.")
     time: datetime
 
@@ -17,7 +19,7 @@ class DependencyState(StrEnum):
     DOWN = "down"
 
 
-class Dependency(BaseModel):
+class Dependency(Schema):
     name: str
     state: DependencyState
     required: bool = Field(description="Without a required one nothing works; without another one less does.")
@@ -25,7 +27,7 @@ class Dependency(BaseModel):
     without_it: str = Field(description="What users notice while it is down.")
 
 
-class Readiness(BaseModel):
+class Readiness(Schema):
     status: Literal["ready", "degraded"]
     checked_at: datetime
     dependencies: list[Dependency]
@@ -45,12 +47,12 @@ class State(StrEnum):
     UNKNOWN = "unknown"
 
 
-class ServiceRoute(BaseModel):
+class ServiceRoute(Schema):
     method: str
     path: str
 
 
-class Service(BaseModel):
+class Service(Schema):
     name: str
     kind: Kind
     trigger: str | None = Field(description="The event or the schedule that starts it; None when requests do.")
@@ -70,5 +72,5 @@ class Service(BaseModel):
     max_instances: int
 
 
-class ServiceList(BaseModel):
+class ServiceList(Schema):
     items: list[Service]

@@ -6,9 +6,10 @@ from functools import cache
 from importlib.resources import files
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from functions.users.domain import MAX_AVATAR_BYTES, USERNAME_CHARS, as_line, as_paragraphs, as_username
+from shared.http.schema import Body, Schema
 from shared.identity.permissions import Role
 
 _LANGUAGE = re.compile(
@@ -20,12 +21,6 @@ _UPLOAD = re.compile(r"upl_[A-Za-z0-9]{22}")
 _MAX_FAVOURITES = 50
 
 
-class _In(BaseModel):
-    """A body: unknown fields are refused, so that nobody thinks to have set what only the server sets."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
 # Profile
 
 
@@ -34,7 +29,7 @@ Username = Annotated[
 ]
 
 
-class ProfileChange(_In):
+class ProfileChange(Body):
     """What somebody may change about themselves. What is absent stays; null removes."""
 
     display_name: Annotated[str, Field(max_length=80), AfterValidator(as_line)] | None = None
@@ -45,7 +40,7 @@ class ProfileChange(_In):
     bio: Annotated[str, Field(max_length=500), AfterValidator(as_paragraphs)] | None = None
 
 
-class Profile(BaseModel):
+class Profile(Schema):
     """Somebody's own account. Role, status and plan are never taken from a client."""
 
     uid: str
@@ -105,7 +100,7 @@ def _distinct(models: list[str]) -> list[str]:
 Model = Annotated[str, Field(max_length=200), AfterValidator(_model)]
 
 
-class Channel(_In):
+class Channel(Body):
     """Which kinds of messages come this way."""
 
     product: bool = True
@@ -119,20 +114,20 @@ class Promotional(Channel):
     product: bool = False
 
 
-class Notifications(_In):
+class Notifications(Body):
     email: Promotional = Promotional()
     push: Channel = Channel()
     in_app: Channel = Channel()
 
 
-class Preferences(_In):
+class Preferences(Body):
     """How somebody wants the product to be. What is absent gets its default."""
 
     theme: Literal["light", "dark", "system"] = "system"
     language: Annotated[str, Field(max_length=35), AfterValidator(_language)] = "en"
     time_zone: Annotated[str, Field(max_length=64), AfterValidator(_time_zone)] = "UTC"
     default_model: Model | None = Field(default=None, description="None: the product's own default.")
-    favourite_models: Annotated[list[Model], Field(max_length=_MAX_FAVOURITES), AfterValidator(_distinct)] = []
+    favourite_models: Annotated[list[Model], Field(max_length=_MAX_FAVOURITES), AfterValidator(_distinct)] = Field(default=[])
     notifications: Notifications = Notifications()
 
     @classmethod
@@ -153,12 +148,12 @@ class Preferences(_In):
 # Avatar
 
 
-class AvatarUpload(_In):
+class AvatarUpload(Body):
     content_type: Literal["image/png", "image/jpeg", "image/webp"]
     size_bytes: Annotated[int, Field(ge=1, le=MAX_AVATAR_BYTES)]
 
 
-class AvatarUploadAnswer(BaseModel):
+class AvatarUploadAnswer(Schema):
     """Send the file with this method to this address, with exactly these headers; then complete it with PUT."""
 
     upload_id: str
@@ -174,20 +169,20 @@ def _upload_id(value: str) -> str:
     return value
 
 
-class AvatarCompletion(_In):
+class AvatarCompletion(Body):
     upload_id: Annotated[str, Field(max_length=40), AfterValidator(_upload_id)]
 
 
 # Export and erasure
 
 
-class JobProgress(BaseModel):
+class JobProgress(Schema):
     step: str
     done: int
     total: int
 
 
-class ExportJob(BaseModel):
+class ExportJob(Schema):
     """An archive of everything that is kept about somebody, being made or ready."""
 
     job_id: str
@@ -201,12 +196,12 @@ class ExportJob(BaseModel):
     expires_at: datetime | None = Field(description="When the archive is deleted.")
 
 
-class ErasureAccepted(BaseModel):
+class ErasureAccepted(Schema):
     job_id: str
     status_url: str = Field(description="Where to see how it goes on; it needs no sign-in, for there is none any more.")
 
 
-class ErasureJob(BaseModel):
+class ErasureJob(Schema):
     """How the erasure of an account goes on. Whoever knows its id may ask; nothing here says whose it is."""
 
     job_id: str
@@ -218,7 +213,7 @@ class ErasureJob(BaseModel):
     checked_at: datetime | None
 
 
-class Bootstrap(BaseModel):
+class Bootstrap(Schema):
     """What an app needs when it starts."""
 
     profile: Profile

@@ -169,7 +169,8 @@ CLIENT_QUERIES = {"an app: its user's usage": usage_of_the_user}
 ALL_QUERIES = QUERIES | CLIENT_QUERIES
 
 STORED_FIELDS = {
-    "messages": set(chat_schemas.Message.model_fields),
+    "conversations": set(chat_schemas.Conversation.model_fields),
+    "messages": set(chat_schemas.Message.model_fields) | {"reasoning_details"},
     "generations": {field.name for field in fields(chat_domain.Generation)},
     "attachments": {field.name for field in fields(uploads_domain.Upload)},
     "shares": {"uid", "conversation_id", "revisions", "created_at", "updated_at"},

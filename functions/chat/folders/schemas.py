@@ -3,9 +3,10 @@
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from functions.chat.folders.domain import MAX_NAME_CHARS
+from shared.http.schema import Body, Schema
 from shared.texts import JOINERS, is_unseen, shows_something
 
 
@@ -26,23 +27,19 @@ Position = Annotated[
 ]
 
 
-class CreateFolder(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class CreateFolder(Body):
     name: Name
     position: Position | None = Field(default=None, description="Behind all others when absent.")
 
 
-class ChangeFolder(BaseModel):
+class ChangeFolder(Body):
     """What is absent stays as it is."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: Name = ""
     position: Position = 0
 
 
-class FolderView(BaseModel):
+class FolderView(Schema):
     id: str
     name: str
     position: int
@@ -50,7 +47,7 @@ class FolderView(BaseModel):
     updated_at: datetime
 
 
-class FolderList(BaseModel):
+class FolderList(Schema):
     """All of them: there are never more than 200."""
 
     items: list[FolderView]

@@ -3,8 +3,9 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, Field
 
+from shared.http.schema import Schema
 from shared.ids import is_safe_id
 
 MAX_QUERY_CHARS = 200
@@ -16,7 +17,7 @@ def _id(value: str) -> str:
     return value
 
 
-class SearchQuery(BaseModel):
+class SearchQuery(Schema):
     q: Annotated[str, Field(min_length=1, max_length=MAX_QUERY_CHARS)] = Field(
         description='Words that must all be there; "in quotes": next to each other. The last word, when it is not '
         "quoted, may be the beginning of one: from three letters on."
@@ -29,7 +30,7 @@ class SearchQuery(BaseModel):
     folder_id: Annotated[str, AfterValidator(_id)] | None = None
 
 
-class Hit(BaseModel):
+class Hit(Schema):
     """A message, or a title, that holds what was asked for."""
 
     conversation_id: str
@@ -45,7 +46,7 @@ class Hit(BaseModel):
     at: datetime = Field(description="When the message was written.")
 
 
-class SearchPage(BaseModel):
+class SearchPage(Schema):
     """The newest first. One request looks at a bounded number of candidates: a page may hold less than its limit, even
     nothing, and still have a `next_cursor` with which the search goes on. It has ended when there is none.
     """

@@ -3,15 +3,14 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from functions.chat.schemas import Citation, Id, Title
+from shared.http.schema import Body, Schema
 
 
-class ShareConversation(BaseModel):
+class ShareConversation(Body):
     """What to show."""
-
-    model_config = ConfigDict(extra="forbid")
 
     message_id: Id | None = Field(
         default=None, description="The end of the branch to show; the end of the conversation when absent."
@@ -19,7 +18,7 @@ class ShareConversation(BaseModel):
     title: Title | None = Field(default=None, description="What others read; the conversation's title when absent.")
 
 
-class ShareView(BaseModel):
+class ShareView(Schema):
     """A conversation as it is shared, for its owner."""
 
     token: str = Field(description="Whoever has it can read what is shared.")
@@ -31,7 +30,7 @@ class ShareView(BaseModel):
     updated_at: datetime
 
 
-class SharedQuery(BaseModel):
+class SharedQuery(Schema):
     revision: Annotated[int, Field(ge=1, le=999_999)] | None = Field(
         default=None, description="An earlier one; the latest when absent."
     )
@@ -39,12 +38,12 @@ class SharedQuery(BaseModel):
     cursor: Annotated[str, Field(max_length=200)] | None = None
 
 
-class SharedText(BaseModel):
+class SharedText(Schema):
     type: Literal["text"]
     text: str
 
 
-class SharedAttachment(BaseModel):
+class SharedAttachment(Schema):
     """That there was one; nobody gets it."""
 
     type: Literal["image", "file"]
@@ -55,21 +54,21 @@ class SharedAttachment(BaseModel):
 SharedPart = Annotated[SharedText | SharedAttachment | Citation, Field(discriminator="type")]
 
 
-class SharedMessage(BaseModel):
+class SharedMessage(Schema):
     role: Literal["user", "assistant"]
     parts: list[SharedPart]
     model: str | None
     created_at: datetime
 
 
-class SharedRevision(BaseModel):
+class SharedRevision(Schema):
     revision: int
     title: str
     message_count: int
     created_at: datetime
 
 
-class SharedConversation(BaseModel):
+class SharedConversation(Schema):
     """A page of a shared conversation: a branch as it was at one moment, the oldest message first."""
 
     title: str

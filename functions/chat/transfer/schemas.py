@@ -2,40 +2,42 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+
+from shared.http.schema import Schema
 
 
-class ExportQuery(BaseModel):
+class ExportQuery(Schema):
     format: Literal["json", "markdown"] = Field(
         default="json",
         description="`json`: all branches, to be imported again. `markdown`: the branch in use, to be read.",
     )
 
 
-class ExportAllQuery(BaseModel):
+class ExportAllQuery(Schema):
     format: Literal["json"] = "json"
 
 
-class ImportedConversation(BaseModel):
+class ImportedConversation(Schema):
     conversation_id: str
     title: str
     message_count: int
 
 
-class SkippedConversation(BaseModel):
+class SkippedConversation(Schema):
     place: str = Field(description="Where in the file: `[3]`.")
     title: str | None
     reason: str
 
 
-class ImportProblem(BaseModel):
+class ImportProblem(Schema):
     """Something in the file that was not taken as it is."""
 
     place: str = Field(description="Where in the file: `[3].mapping.abc.message.content.parts[0]`.")
     message: str
 
 
-class ImportAnswer(BaseModel):
+class ImportAnswer(Schema):
     """What became of a file. Lists are bounded, the counts are not."""
 
     imported: list[ImportedConversation]

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from functions.chat.uploads.domain import (
     MAX_PDF_BYTES,
@@ -12,12 +12,11 @@ from functions.chat.uploads.domain import (
     as_file_name,
     max_bytes,
 )
+from shared.http.schema import Body, Schema
 
 
-class UploadRequest(BaseModel):
+class UploadRequest(Body):
     """A file to be put: images of at most 10 MiB, PDFs of 20 MiB, texts in UTF-8 of 256 KiB."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: Annotated[str, Field(min_length=1, max_length=2 * NAME_CHARS), AfterValidator(as_file_name)] = Field(
         description="As people and models see it: 1 to 200 characters, without folders."
@@ -34,7 +33,7 @@ class UploadRequest(BaseModel):
         return value
 
 
-class UploadAnswer(BaseModel):
+class UploadAnswer(Schema):
     """Send the file with this method to this address, with exactly these headers; then name it in a message."""
 
     upload_id: str
@@ -44,7 +43,7 @@ class UploadAnswer(BaseModel):
     expires_at: datetime
 
 
-class AttachmentView(BaseModel):
+class AttachmentView(Schema):
     """A file that a message carries."""
 
     upload_id: str

@@ -44,6 +44,7 @@ def example(payload: type[EventPayload], **values: Any) -> dict[str, Any]:
     simple: dict[Any, Any] = {int: 7, str: "text", bool: True, datetime: MOMENT, dict: {"some": ["thing"]}}
     for position, (name, field) in enumerate(payload.model_fields.items()):
         kind = next(iter(get_args(field.annotation)), field.annotation)
+        kind = dict if get_origin(field.annotation) is dict else kind
         value = 100 + position if kind is int else simple[kind]
         many = get_origin(field.annotation) in {list, tuple}
         values.setdefault(name, [value] if many else value)
