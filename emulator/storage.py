@@ -27,7 +27,8 @@ from gcp_storage_emulator.handlers.buckets import create_bucket
 from gcp_storage_emulator.server import RequestHandler
 from gcp_storage_emulator.storage import Storage
 
-from shared.storage import SIZE_LIMIT_HEADER, LocalSigner
+from shared.local_signer import LocalSigner
+from shared.storage import SIZE_LIMIT_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

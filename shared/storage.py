@@ -12,8 +12,6 @@ life-cycle rule `{"action": {"type": "Delete"}, "condition": {"age": 1, "matches
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,8 +19,6 @@ from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
-
-from google.auth import credentials as google_credentials
 
 from shared.clients import storage_bucket
 from shared.errors import Unavailable
@@ -43,7 +39,6 @@ SIZE_LIMIT_HEADER = "x-goog-content-length-range"
 _CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 _PLAIN = re.compile(r"[A-Za-z0-9 ._()+-]")
 """What a file name may hold inside a quoted header field without another thought."""
-_LOCAL_KEY = b"craftpilot local suite"
 
 
 @dataclass(frozen=True)
@@ -199,29 +194,17 @@ def _sign(name: str, method: str, lifetime: timedelta, **more: Any) -> str:
     return url
 
 
-class LocalSigner(google_credentials.AnonymousCredentials, google_credentials.Signing):
-    """Signs in the local suite, where there is no service account. The storage emulator knows the same key.
-
-    A deployed process never comes here: it refuses to start as an emulator (`shared.startup`).
-    """
-
-    signer_email = "local-suite@craftpilot.invalid"
-
-    @property
-    def signer(self) -> LocalSigner:
-        return self
-
-    def sign_bytes(self, message: bytes) -> bytes:
-        return hmac.digest(_LOCAL_KEY, message, hashlib.sha256)
-
-
 def _local_signer() -> dict[str, Any]:
+    from shared.local_signer import LocalSigner
+
     return {"credentials": LocalSigner()}  # type: ignore[no-untyped-call]  # google-auth leaves it untyped
 
 
 def _deployed_signer() -> dict[str, Any]:
     """The service account this process runs as: by its key where there is one, else by asking IAM to sign."""
     credentials = _default_credentials()
+    from google.auth import credentials as google_credentials
+
     if isinstance(credentials, google_credentials.Signing):
         return {"credentials": credentials}
     if not credentials.valid:
