@@ -16,12 +16,15 @@ _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,127}")
 
 def new_id(prefix: str) -> str:
     """A new id such as `msg_3kTz…`: 131 bits of chance, safe in URLs and Firestore paths."""
-    return f"{prefix}_{''.join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))}"
+    return _shaped(prefix, int.from_bytes(secrets.token_bytes(_LENGTH)))
 
 
 def derived_id(prefix: str, seed: str) -> str:
     """An id that the seed decides, shaped like one of `new_id`: whoever repeats an operation makes the same thing."""
-    number = int.from_bytes(hashlib.sha256(f"{prefix}\n{seed}".encode()).digest())
+    return _shaped(prefix, int.from_bytes(hashlib.sha256(f"{prefix}\n{seed}".encode()).digest()))
+
+
+def _shaped(prefix: str, number: int) -> str:
     characters = []
     for _ in range(_LENGTH):
         number, index = divmod(number, len(_ALPHABET))

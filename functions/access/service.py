@@ -230,7 +230,7 @@ def check_key(caller: Caller, model: str, *, needed_micro: int, now: datetime) -
 def add_key_spending(batch: Batch, *, uid: str, budget_id: str, micro: int, now: datetime) -> None:
     """Add to the batch that settles the work what it cost the key. `budget_id` is the key's (`KeyGrant.budget_id`)."""
     repository.add_spending(batch, uid=uid, budget_id=budget_id, micro=micro, at=now)
-    _spent_micro.drop(_budget_of_month(budget_id, now))
+    _spent_micro.change(_budget_of_month(budget_id, now), lambda known: known + micro, now)
 
 
 # --- sessions --------------------------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ class Ended:
 
 def end(generation: Generation, hold: Hold, outcome: Outcome, *, keep_partial: bool, place: Place) -> Ended:
     """Store and settle. An answer without content, or a failed one with `keep_partial=False`, leaves no messages.
-    One outside any conversation leaves none in any case.
+    One outside any conversation leaves none in any case. When somebody else ended it first, that end is given.
 
     Raises Unavailable when Firestore stays out of reach; the generation then still counts as running and a sweep ends
     it.
@@ -72,7 +72,7 @@ def end(generation: Generation, hold: Hold, outcome: Outcome, *, keep_partial: b
     try:
         return _commit(generation, hold, outcome, ended, place)
     except store.AlreadyExists:
-        return _second_to_end(generation, outcome, keep_partial=keep_partial, place=place) or ended
+        return _second_to_end(generation, outcome, ended, keep_partial=keep_partial, place=place)
 
 
 def learn_usage(upstream_id: str | None, pauses_s: Sequence[float]) -> TokenUsage | None:
@@ -320,8 +320,10 @@ def _pay(batch: Batch, generation: Generation, hold: Hold, usage: TokenUsage, no
         access.add_key_spending(batch, uid=hold.uid, budget_id=key_budget_id, micro=charged_micro, now=now)
 
 
-def _second_to_end(generation: Generation, outcome: Outcome, *, keep_partial: bool, place: Place) -> Ended | None:
-    """Something in the batch was there already: None when the generation has its end, from us or from the sweep.
+def _second_to_end(
+    generation: Generation, outcome: Outcome, ended: Ended, *, keep_partial: bool, place: Place
+) -> Ended:
+    """Something in the batch was there already: the generation has its end, from us or from the sweep.
 
     If only its hold has ended, the turn outlived it: then the generation ends now, and pays afterwards.
     """
@@ -332,10 +334,36 @@ def _second_to_end(generation: Generation, outcome: Outcome, *, keep_partial: bo
         if hold.state == "open":
             raise RuntimeError(f"The end of generation {generation.id} collides with something unknown.")
         return end(generation, hold, outcome, keep_partial=keep_partial, place=place)
-    if stored.ended_at != outcome.ended_at:
-        log.warning("generation ended by somebody else first", generation_id=generation.id)
-        settle_after_takeover(generation, outcome.usage, now=outcome.ended_at)
-    return None
+    if (stored.ended_at, stored.status) == (outcome.ended_at, outcome.status):
+        return ended
+    log.warning("generation ended by somebody else first", generation_id=generation.id)
+    settle_after_takeover(generation, outcome.usage, now=outcome.ended_at)
+    return _ended_by_another(stored)
+
+
+def _ended_by_another(stored: Generation) -> Ended:
+    """The end of a generation as it is stored."""
+    question = message = None
+    if stored.conversation_id is not None:
+        place = stored.uid, stored.conversation_id
+        message = repository.find_message(*place, stored.message_id)
+        if message is not None and stored.user_message_id is not None:
+            question = repository.find_message(*place, stored.user_message_id)
+    usage = message.usage if message else None
+    charge = message.credits if message else None
+    if charge is None:
+        micro = _hold_of(stored).cost_micro or 0
+        text = credits.credits_text(micro)
+        charge = schemas.Charge(charged_micro=micro, credits=text, pending=stored.settlement_pending)
+    event = {
+        "type": "end",
+        "status": stored.status.value,
+        "finish_reason": message.finish_reason if message else None,
+        "usage": usage.model_dump() if usage else None,
+        "credits": charge.model_dump(),
+        "error": {"code": stored.error} if stored.error else None,
+    }
+    return Ended(stored.status, event, usage, charge, question, message)
 
 
 def _hold_of(generation: Generation) -> Hold:

@@ -29,12 +29,15 @@ AWAY_S = 3.0
 """After a failure Redis is left alone for so long: new generations go without a log instead of waiting for it again."""
 
 _OPEN = Script(f"""
+local fence = redis.call('HGET', KEYS[2], 'fence')
+if fence and fence ~= ARGV[2] then return 0 end
 redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[2], 'uid', ARGV[1], 'fence', ARGV[2])
 redis.call('EXPIRE', KEYS[2], {KEPT_S})
 redis.call('SET', KEYS[3], '1', 'EX', ARGV[3])
+return 1
 """)
-"""ARGV: uid, fence, for how many seconds the producer is taken for alive."""
+"""ARGV: uid, fence, for how many seconds the producer is taken for alive. Gives 0 when somebody else was first."""
 
 _APPEND = Script(f"""
 local meta = redis.call('HMGET', KEYS[2], 'fence', 'closed', 'stop')
@@ -69,12 +72,15 @@ redis.call('HSET', KEYS[2], 'stop', '1')
 redis.call('EXPIRE', KEYS[2], {KEPT_S})
 """)
 
-_TAKE_OVER = Script("""
+_TAKE_OVER = Script(f"""
 if redis.call('EXISTS', KEYS[3]) == 1 then return -1 end
-local meta = redis.call('HMGET', KEYS[2], 'fence', 'closed')
-if meta[1] and not meta[2] then redis.call('HSET', KEYS[2], 'fence', ARGV[1]) end
+if not redis.call('HGET', KEYS[2], 'closed') then
+  redis.call('HSET', KEYS[2], 'uid', ARGV[2], 'fence', ARGV[1])
+  redis.call('EXPIRE', KEYS[2], {KEPT_S})
+end
 return redis.call('LLEN', KEYS[1])
 """)
+"""ARGV: fence, uid. Of a log that was never opened too: who was too slow to open it must notice."""
 
 Event = dict[str, Any]
 
@@ -116,14 +122,16 @@ class GenerationLog:
         self._length = length
         self._lost = False
 
-    def open(self) -> None:
+    def open(self) -> Append:
+        """FENCED when the generation was ended before it could begin."""
         if time.monotonic() < _away["until"]:
             self._lost = True
-            return
+            return Append.LOST
         try:
-            redis_link().run(_OPEN, self._keys, [self._uid, self._fence, ALIVE_S])
+            opened = redis_link().run(_OPEN, self._keys, [self._uid, self._fence, ALIVE_S])
         except LinkFailed as error:
-            self._lose(error)
+            return self._lose(error)
+        return Append.DONE if opened else Append.FENCED
 
     def append(self, events: list[Event], *, close: bool = False, upstream_id: str | None = None) -> Append:
         """`upstream_id`: the provider's id, once it is known: by it a sweep learns the cost when this process dies."""
@@ -190,7 +198,7 @@ def refresh(generation_ids: list[str]) -> set[str]:
 def take_over(generation_id: str, uid: str) -> GenerationLog | None:
     """The log of a generation whose producer is dead, fenced against it; None while it lives. Raises LinkFailed."""
     fence = secrets.token_hex(8)
-    length = redis_link().run(_TAKE_OVER, _keys(generation_id), [fence])
+    length = redis_link().run(_TAKE_OVER, _keys(generation_id), [fence, uid])
     return None if length < 0 else GenerationLog(generation_id, uid, fence, length)
 
 

@@ -26,7 +26,7 @@ from functions.chat.ending import Place
 from functions.chat.events import ConversationChanged, ConversationCreated
 from functions.chat.folders import service as folders
 from functions.chat.search import service as search
-from functions.chat.turn import RetoldTurn, Turn
+from functions.chat.turn import RetoldTurn, TakenOver, Turn
 from functions.chat.uploads import service as uploads
 from functions.credits import service as credits
 from functions.models import service as models
@@ -262,8 +262,12 @@ def _begun_once(uid: str, generation_id: str | None, caller: Caller | None, begu
                 return retold
             # It broke off and left nothing, or its hold was refused: this attempt gets an id of its own.
             key = replace(key, generation_id=derived_id("gen", earlier.generation_id))
-        else:
+            continue
+        try:
             turn.connect()
+        except TakenOver:
+            key = replace(key, generation_id=derived_id("gen", turn.generation.id))
+        else:
             return turn
     raise UpstreamError("Every attempt at this answer broke off; ask again under a new key.")
 
@@ -308,6 +312,10 @@ def _find_retold(generation: Generation) -> RetoldTurn | None:
         raise _still_made(generation)
     uid, conversation_id = generation.uid, generation.conversation_id
     if conversation_id is None:
+        if generation.status is Status.FAILED or (
+            generation.status is not Status.COMPLETED and generation.upstream_id is None
+        ):
+            return None  # there was no answer, or the model was not even asked
         raise _not_kept(generation)
     asked = generation.user_message_id
     user_message = repository.find_message(uid, conversation_id, asked) if asked else None

@@ -10,6 +10,7 @@ A turn goes on when its client has gone: closing it reads the rest from the mode
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
 
 _COST_PAUSES_S = (0.7, 1.3)
 _STATUSES_ABOUT_US = {401, 402, 403}
+UNREAD_LOGGED_EVERY_S = 0.1
+"""How often an answer that its client wants in one piece, or whose client has gone, is logged while it is made."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,10 @@ class Request:
         }
 
 
+class TakenOver(Exception):
+    """The generation was ended by somebody who took its producer for dead, before the model was asked."""
+
+
 class Turn:
     """A turn that may be iterated once, for batches of events; `close` it in any case."""
 
@@ -93,6 +100,9 @@ class Turn:
         self._cancellation = Cancellation()
         self._trace = current_trace()
         self._asked = 0
+        self._is_read = True
+        self._unlogged: list[Event] = []
+        self._log_at = 0.0
         self._upstream: ChatStream | None = None
         self._attempt: Attempt | None = None
         self._batches = self._produce()
@@ -107,8 +117,11 @@ class Turn:
         Raises UpstreamError before anything was said; the turn has then ended and kept nothing. An attempt that is
         followed by another gave no answer and has no price, so a turn has one cost to settle: that of its last attempt.
         From here to its end the turn is watched: it says that it lives, and hears when it shall stop.
+
+        Raises TakenOver when it took so long to begin that it was ended: nothing is asked that nobody would keep.
         """
-        self._log.open()
+        if self._log.open() is Append.FENCED:
+            raise TakenOver
         watch.watch(self.generation.id, self._cancellation.cancel)
         try:
             self._ask()
@@ -133,6 +146,7 @@ class Turn:
 
     def close(self) -> None:
         """Finish the turn if its reader has gone: the rest is read, stored and paid for."""
+        self._is_read = False
         for _ in self._batches:
             pass
 
@@ -251,13 +265,16 @@ class Turn:
         assert attempt is not None, "whoever relays has asked"
         try:
             for deltas in upstream:
-                batch = self._answer.take(deltas)
+                batch = [*self._unlogged, *self._answer.take(deltas)]
+                if batch:
+                    attempt.answering()
+                if self._may_wait(batch):
+                    continue
                 appended = self._log.append(batch, upstream_id=self._new_upstream_id()) if batch else Append.DONE
                 if appended is Append.FENCED:
                     self._fenced = True
                     return
                 if batch:
-                    attempt.answering()
                     yield batch
                 if self._answer.is_full:
                     return
@@ -266,6 +283,18 @@ class Turn:
                     return
         finally:
             upstream.close()
+
+    def _may_wait(self, batch: list[Event]) -> bool:
+        """Whether these events need not be logged yet: nobody is about to read them from this process, and whoever
+        follows the log from elsewhere hears of them in a moment.
+        """
+        now = time.monotonic()
+        if self._is_read or self._answer.is_full or now >= self._log_at:
+            self._unlogged = []
+            self._log_at = now + UNREAD_LOGGED_EVERY_S
+            return False
+        self._unlogged = batch
+        return True
 
     def _end_attempt(self, error: AppError | None) -> None:
         """Tell the circuit breakers how the model did, which is not always how the turn did."""
@@ -286,7 +315,7 @@ class Turn:
                 return self._end(usage)
             log.warning("generation was taken over", generation_id=self.generation.id)
             ending.settle_after_takeover(self.generation, usage, now=self._clock())
-            self.error = Unavailable("The answer was interrupted; what there is of it is stored.")
+            self.error = _interruption()
         except Exception as error:  # noqa: BLE001  # the client is owed a last event, whatever broke
             log.error("turn not stored", cause=error, generation_id=self.generation.id)
             self.error = error if isinstance(error, AppError) else InternalError()
@@ -349,9 +378,12 @@ class Turn:
             self.generation, self._hold, self.outcome, keep_partial=self._keep_partial, place=self._place
         )
         event = self.ended.event
+        if self.ended.status is not self._status:
+            # Somebody took this process for dead in its last moment: its client is told what is stored.
+            error = self.error = _interruption()
         if error is not None:
             event["error"] = self._error_object(error)
-        self._log.append([event], close=True)
+        self._log.append([*self._unlogged, event], close=True)
         return event
 
     def _model_used(self) -> str | None:
@@ -425,6 +457,10 @@ def _retold_failure(generation: Generation) -> UpstreamError:
     failed = {error.code: error for error in (UpstreamRejected, UpstreamBusy, UpstreamTimeout)}
     kind = failed.get(generation.error or "", UpstreamError)
     return kind("The model did not finish this answer; ask again.", generation_id=generation.id)
+
+
+def _interruption() -> AppError:
+    return Unavailable("The answer was interrupted; what there is of it is stored.")
 
 
 def _reason(error: AppError) -> AppError:

@@ -76,19 +76,14 @@ def policy_id(slug: str | None) -> str:
 
 def find(slugs: Sequence[str]) -> Found:
     """Those of the models that there are, with their policies and the defaults, in one round trip."""
-    offered = {_models().document(policy_id(slug)): slug for slug in slugs}
-    decided = {_policies().document(policy_id(slug)): slug for slug in [*slugs, None]}
-    offers: dict[str, Offer] = {}
-    policies: dict[str | None, dict[str, Any]] = {}
-    with store.translated_errors():
-        for snapshot in firestore_client().get_all([*offered, *decided], **READING):
-            reference, document = snapshot.reference, snapshot.to_dict() if snapshot.exists else None
-            if document is None:
-                continue
-            if reference in offered:
-                offers[offered[reference]] = _offer(document)
-            else:
-                policies[decided[reference]] = document
+    wanted = [*slugs, None]
+    offered = [store.document("models", policy_id(slug)) for slug in slugs]
+    decided = [store.document("model_policies", policy_id(slug)) for slug in wanted]
+    found = [
+        snapshot.to_dict() if snapshot else None for snapshot in store.start_reading([*offered, *decided]).result()
+    ]
+    offers = {slug: _offer(document) for slug, document in zip(slugs, found, strict=False) if document}
+    policies = {slug: document for slug, document in zip(wanted, found[len(slugs) :], strict=True) if document}
     entries = {slug: Entry(offer, _policy(policies.get(slug))) for slug, offer in offers.items()}
     return Found(entries, _defaults(policies.get(None)))
 

@@ -127,7 +127,9 @@ class Preferences(Body):
     language: Annotated[str, Field(max_length=35), AfterValidator(_language)] = "en"
     time_zone: Annotated[str, Field(max_length=64), AfterValidator(_time_zone)] = "UTC"
     default_model: Model | None = Field(default=None, description="None: the product's own default.")
-    favourite_models: Annotated[list[Model], Field(max_length=_MAX_FAVOURITES), AfterValidator(_distinct)] = Field(default=[])
+    favourite_models: Annotated[list[Model], Field(max_length=_MAX_FAVOURITES), AfterValidator(_distinct)] = Field(
+        default=[]
+    )
     notifications: Notifications = Notifications()
 
     @classmethod

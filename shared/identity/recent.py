@@ -1,6 +1,7 @@
 """What this process learned a moment ago: a bounded, thread-safe memory whose entries lapse."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from threading import Lock
 from typing import Generic, TypeVar
@@ -31,6 +32,13 @@ class Recent(Generic[ValueT]):
                 return False
             self._put(key, value, now)
             return True
+
+    def change(self, key: str, change: Callable[[ValueT], ValueT], now: datetime) -> None:
+        """Change what is known, if it is; it lapses when it would have."""
+        with self._lock:
+            if self._get(key, now) is not None:
+                learned_at, value = self._entries[key]
+                self._entries[key] = (learned_at, change(value))
 
     def drop(self, key: str) -> None:
         with self._lock:

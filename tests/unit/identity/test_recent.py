@@ -81,3 +81,13 @@ def test_it_never_holds_more_than_its_size_nor_gives_what_is_too_old(steps, size
         known.put(key, second, now)
         put_at[key] = second
         assert len(known) <= size
+
+
+def test_what_is_changed_lapses_when_it_would_have():
+    recent = Recent[int](size=2, keep=timedelta(seconds=5))
+    recent.change("a", lambda known: known + 1, NOW)
+    assert recent.get("a", NOW) is None
+    recent.put("a", 1, NOW)
+    recent.change("a", lambda known: known + 1, NOW + timedelta(seconds=4))
+    assert recent.get("a", NOW + timedelta(seconds=4)) == 2
+    assert recent.get("a", NOW + timedelta(seconds=5)) is None
