@@ -57,16 +57,16 @@ def test_a_turn_that_was_ended_before_it_asked_asks_nothing(user, standin):
 
 
 def test_a_turn_that_was_slow_to_begin_begins_again(user, standin, monkeypatch):
-    original, slow = service.begin, []
+    slow: list[str] = []
 
     def begin(*args, **options):
-        running = original(*args, **options)
+        running = beginning.begin(*args, **options)
         if not slow:
             slow.append(running.generation.id)
             service.sweep(now=utc_now())
         return running
 
-    monkeypatch.setattr(service, "begin", begin)
+    monkeypatch.setattr("functions.chat.service.begin", begin)
     conversation = user.conversation()
     answer = user.ask(conversation, "/say in time after all").json
     assert answer["message"]["parts"][0]["text"] == "in time after all"

@@ -20,7 +20,7 @@ from shared.identity import accounts
 from shared.identity.tokens import Person
 from tests.store.privacy.support import AVATAR, START, World, add_job, fill, happened, job, put, traces
 
-EFFECTS = 50
+EFFECTS = 59
 """How many an erasure of the test's user has."""
 
 

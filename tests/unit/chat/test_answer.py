@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic_core import to_json
 
 from functions.chat.answer import MAX_ANSWER_BYTES, Answer
 from shared.openrouter import (
@@ -57,6 +58,14 @@ def test_fragments_of_a_call_are_one_call():
     assert answer.said()["tool_calls"] == ({"index": 0, "id": "c1", "name": "look", "arguments": '{"a":1}'},)
 
 
+def test_a_call_without_an_id_gets_one_that_every_reader_sees():
+    answer = Answer()
+    events = answer.take([ToolCallDelta(1, None, "look", "{"), ToolCallDelta(1, None, None, "}")])
+    assert [event["id"] for event in events] == ["call_1", None]
+    assert [call["id"] for call in answer.said()["tool_calls"]] == ["call_1"]
+    assert Answer.from_log(events).said() == answer.said()
+
+
 def test_an_answer_is_full_at_what_a_document_can_hold():
     answer = Answer()
     answer.take([TextDelta("x" * (MAX_ANSWER_BYTES - 1))])
@@ -70,6 +79,22 @@ def test_halves_of_surrogate_pairs_become_something_that_can_be_stored():
     answer = Answer()
     answer.take([TextDelta("a\ud800b")])
     assert answer.text == "a?b"
+
+
+def test_no_half_of_a_surrogate_pair_gets_into_what_is_stored_by_any_way():
+    """JSON that holds one can be parsed, and is refused by Redis' and Firestore's encoders alike."""
+    half = "\ud83d"
+    answer = Answer()
+    events = answer.take(
+        [
+            ReasoningDetails(({"type": "reasoning.text", "text": f"so {half}", "index": 0, "more": [{half: half}]},)),
+            ToolCallDelta(0, f"call{half}", f"look{half}", f'{{"q":"{half}"}}'),
+            AnnotationsDelta(({"type": "url_citation", "url": f"https://a.example/{half}", "title": half},)),
+        ]
+    )
+    assert len(events) == 3
+    assert "?" in to_json(events).decode()
+    assert to_json(answer.said())
 
 
 def test_sources_are_told_in_one_shape_whichever_way_they_come():

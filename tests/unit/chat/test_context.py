@@ -8,14 +8,16 @@ from hypothesis import strategies as st
 
 from functions.chat.context import (
     MAX_KEPT_BYTES,
+    MAX_PACKED_BYTES,
     Context,
     fitting,
     for_context,
     from_json,
+    parts_size,
     size_of,
     to_json,
 )
-from functions.chat.domain import MAX_HISTORY_MESSAGES, Message
+from functions.chat.domain import MAX_HISTORY_MESSAGES, MESSAGE_OVERHEAD_TOKENS, Message
 
 TEXTS = st.text(max_size=300)
 
@@ -119,3 +121,108 @@ def test_a_summary_takes_the_place_of_the_messages_it_covers():
 def test_a_model_is_not_shown_its_reasoning_nor_its_sources(hidden):
     shown = for_context("m1", None, "assistant", [{"type": hidden, "text": "x"}, {"type": "text", "text": "y"}])
     assert [part["type"] for part in shown.parts] == ["text"]
+
+
+def called(message_id: str, arguments: str = "{}") -> Message:
+    part = {"type": "tool_call", "id": f"call-{message_id}", "name": "look", "arguments": arguments}
+    return Message(message_id, None, "assistant", (part,))
+
+
+def found(message_id: str, text: str) -> Message:
+    part = {"type": "tool_result", "tool_call_id": f"call-{message_id}", "text": text}
+    return Message(f"{message_id}-result", None, "tool", (part,))
+
+
+def worked(steps: int, result: str, arguments: str = "{}") -> Context:
+    """One question, and calls of tools with their results until the last call waits for its own."""
+    pairs = [each for step in range(steps) for each in (called(f"m{step}", arguments), found(f"m{step}", result))]
+    messages = (said("q", "user", "What is there?"), *pairs, called("last", arguments))
+    return Context("last", messages)
+
+
+def test_an_answer_larger_than_the_budget_does_not_keep_its_question_away():
+    long = "start " + "y" * 40_000 + " end"
+    context = Context("m1", (said("m0", "user", "Tell all."), said("m1", "assistant", long)))
+    _, chosen = fitting(context, 32_000)
+    assert ids(chosen) == ["m0", "m1"]
+    assert chosen[0].text == "Tell all."
+    assert (chosen[1].text[:6], chosen[1].text[-4:]) == ("start ", " end")
+    assert sum(map(size_of, chosen)) <= 32_000
+
+
+def test_results_of_tools_larger_than_the_budget_leave_the_question_and_every_call():
+    context = worked(3, "z" * 40_000)
+    _, chosen = fitting(context, 32_000)
+    assert ids(chosen) == ids(context.messages)
+    assert sum(map(size_of, chosen)) <= 32_000
+    assert all("[…]" in message.tool_results[0]["text"] for message in chosen if message.role == "tool")
+
+
+def test_of_very_many_calls_the_newest_go_along_with_the_question():
+    context = worked(80, "ok")
+    _, chosen = fitting(context, 32_000)
+    assert len(chosen) <= MAX_HISTORY_MESSAGES
+    assert (chosen[0].id, chosen[1].role, chosen[-1].id) == ("q", "assistant", "last")
+    assert ids(chosen)[1:] == ids(context.messages)[-len(chosen) + 1 :]
+
+
+def test_calls_that_cannot_be_cut_leave_the_oldest_of_them_away():
+    _, chosen = fitting(worked(9, "ok", arguments='{"a":"' + "x" * 500 + '"}'), 2_000)
+    assert sum(map(size_of, chosen)) <= 2_000
+    assert (chosen[0].id, chosen[1].role, chosen[-1].id) == ("q", "assistant", "last")
+    assert fitting(worked(0, "ok", arguments='{"a":"' + "x" * 5_000 + '"}'), 2_000)[1] == []
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["user", "assistant", "call", "tool"]), TEXTS), max_size=40),
+    st.integers(0, 4_000),
+)
+def test_whatever_was_said_what_goes_along_fits_and_ends_as_it_ended(told, budget):
+    def made(name: str, role: str, text: str) -> Message:
+        if role == "call":
+            return called(name)
+        return found(name, text) if role == "tool" else said(name, role, text)
+
+    messages = tuple(made(f"m{place}", *each) for place, each in enumerate(told))
+    _, chosen = fitting(Context("t", messages), budget)
+    assert sum(map(size_of, chosen)) <= budget
+    assert len(chosen) <= MAX_HISTORY_MESSAGES
+    assert not chosen or chosen[0].role == "user"
+    order = ids(messages)
+    places = [order.index(each) for each in ids(chosen)]
+    assert places == sorted(places)
+    assert not chosen or places[-1] == len(messages) - 1
+
+
+@pytest.mark.parametrize("budget", [1_000, 32_000, 256_000])
+@pytest.mark.parametrize("text", ["a", "\x01", '"', "🦘", "\n"])
+def test_a_context_fits_into_a_document_whatever_it_is_made_of(text, budget):
+    context = Context()
+    for place in range(6):
+        new = [said(f"q{place}", "user", text * 100_000), said(f"a{place}", "assistant", text * (800_000 // 4))]
+        context = context.followed_by(new, budget_bytes=budget)
+        assert len(to_json(context).encode()) <= MAX_PACKED_BYTES
+        assert context.messages or context.tip is None
+
+
+def test_a_context_fits_into_a_document_with_as_many_attachments_as_there_may_be():
+    file = {"type": "file", "upload_id": "u" * 30, "name": "ä" * 200, "content_type": "text/plain", "size_bytes": 9}
+    context = Context()
+    for place in range(100):
+        question = Message(f"q{place}", None, "user", tuple({**file} for _ in range(10)))
+        context = context.followed_by([question, said(f"a{place}", "assistant", "ok")], budget_bytes=256_000)
+        assert len(to_json(context).encode()) <= MAX_PACKED_BYTES
+
+
+def test_what_no_document_can_hold_is_left_to_be_read_anew():
+    call = called("m1", '{"a":"' + '\\"' * 380_000 + '"}')
+    context = Context().followed_by([said("m0", "user", "go"), call], budget_bytes=32_000)
+    assert (context.tip, context.messages) == (None, ())
+
+
+def test_parts_are_counted_with_what_goes_along_with_them():
+    """Texts of one message are joined, and each result of a tool is a message of its own, with the id of its call."""
+    texts = tuple({"type": "text", "text": "x"} for _ in range(32))
+    assert parts_size(texts) >= len("\n\n".join("x" for _ in range(32)))
+    results = [{"type": "tool_result", "tool_call_id": "c" * 200, "text": ""}] * 128
+    assert parts_size(results) >= 128 * (200 + MESSAGE_OVERHEAD_TOKENS)
