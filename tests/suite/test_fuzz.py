@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, assume, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -78,6 +78,8 @@ def askers(pytestconfig):
     database=None,
 )
 def test_no_request_breaks_a_route_and_every_answer_is_in_the_document(case: Any, askers: Askers):
+    # A path with control characters is answered by the servers in front, in HTML, and never reaches a function.
+    assume(not any(character < " " for value in (case.path_parameters or {}).values() for character in str(value)))
     user = askers.of(case.operation.label)
     askers.asked += 1
     askers.operations.add(case.operation.label)

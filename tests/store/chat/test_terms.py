@@ -95,6 +95,27 @@ def test_a_question_that_wants_less_context_takes_none_from_those_after_it(user,
     user.assert_money_is_in_order()
 
 
+@pytest.mark.parametrize("of", ["user_message", "message"])
+def test_a_long_question_is_answered_once_more_as_it_was_asked(user, standin, of):
+    """It is longer than what may go along of a conversation, and held for beside that."""
+    conversation = user.conversation()
+    user.ask(conversation, "/say before")
+    long = "/say ok " + " ".join(f"ж{number}" for number in range(12_000))
+    first = user.ask(conversation, long).json
+    assert standin.asked()[-1]["body"]["messages"][-1]["content"] == long
+    path = f"/api/v1/conversations/{conversation}/messages/{first[of]['id']}/regenerate"
+    again = user.request("POST", path, {"stream": False})
+    assert again.status_code == 200, again.json
+    assert standin.asked()[-1]["body"]["messages"][-1]["content"] == long
+    tokens = usage_record(again.json["generation_id"])["prompt_tokens"]
+    settled = holds(user)[again.json["generation_id"]]
+    assert tokens > 12_000
+    assert settled["amount_micro"] >= settled["cost_micro"]
+    user.ask(conversation, "/say after")
+    assert sent_bytes(standin.asked()[-1]) <= 32_000 + len("/say after")
+    user.assert_money_is_in_order()
+
+
 def test_of_a_question_that_was_judged_wrongly_a_repetition_finds_the_answer(user, standin):
     """The first attempt took its hold back and asked under another id; the second process judges as wrongly."""
     conversation = conversation_with(user, max_tokens=16_000, system_prompt="x" * 8_000)

@@ -97,9 +97,12 @@ def test_a_context_grows_at_its_end_and_stays_bounded(before, new, budget):
     assert len(context.messages) == 1 or context.bytes <= budget * 1.5
 
 
-def test_a_message_of_any_size_can_be_kept():
-    context = Context().followed_by([said("m0", "user", "ä" * MAX_KEPT_BYTES)], budget_bytes=256_000)
-    assert context.bytes <= MAX_KEPT_BYTES
+def test_the_last_question_and_its_answer_are_kept_whole_or_left_to_be_read_anew():
+    answered = [said("m0", "user", "ä" * 50_000), said("m1", "assistant", "b" * 100_000)]
+    context = Context("m", (said("m", "user", "before"),)).followed_by(answered, budget_bytes=32_000)
+    assert (context.tip, context.messages) == ("m1", tuple(answered))
+    more = context.followed_by([said("m2", "user", "ä" * MAX_KEPT_BYTES)], budget_bytes=256_000)
+    assert (more.tip, more.messages) == (None, ())
 
 
 def test_a_branch_ends_at_the_message_that_was_asked_for():
