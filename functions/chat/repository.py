@@ -170,7 +170,7 @@ def _conversation_document(conversation: schemas.Conversation) -> dict[str, Any]
 def set_context(
     batch: Batch, uid: str, conversation_id: str, context: Context, at: datetime, *, keep_summary: bool
 ) -> None:
-    """Store the context; with `keep_summary` whatever summary is there by then stays, and is applied when it is read."""
+    """Store the context; with `keep_summary` whatever summary is there by then stays, and is applied by its reader."""
     document = {"tip": context.tip, "messages": contexts.to_json(context), "updated_at": at}
     if not keep_summary:
         document |= {"summary": context.summary, "summarised_to": context.summarised_to}

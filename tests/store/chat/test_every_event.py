@@ -36,7 +36,8 @@ def resumed(user, generation_id, after):
 
 def polled(user, generation_id, after):
     """All events after that one, as a client behind Hosting gets them."""
-    items, done = [], False
+    items: list[dict[str, Any]] = []
+    done = False
     while not done:
         page = user.request("GET", f"{events_path(generation_id, after)}&wait_s=5").json
         items, after, done = items + page["items"], page["next"], page["done"]

@@ -110,9 +110,9 @@ def test_a_summary_takes_the_place_of_the_oldest_messages_and_the_next_turn_send
     assert (after.tip, after.messages[0].role) == (before.tip, "user")
 
     user.ask(conversation, "What did I ask first?")
-    system, *history, question = turns(standin)[-1]["messages"]
-    assert system["role"] == "system"
-    assert system["content"].endswith(after.summary)
+    summary, *history, question = turns(standin)[-1]["messages"]
+    assert summary["role"] == "user"
+    assert summary["content"].endswith(after.summary)
     assert [each["content"] for each in history] == [message.text for message in after.messages]
     assert question["content"] == "What did I ask first?"
 

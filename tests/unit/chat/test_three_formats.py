@@ -21,7 +21,7 @@ from functions.chat.generation_log import Append
 from functions.chat.renderers import CallableFrames, RenderedTurn, UiMessageStream
 from functions.chat.turn import Request, Turn
 from functions.openai_api.rendering import Chunks
-from shared.openrouter import ChatStream
+from shared.openrouter import ChatStream, asking
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 KEEP_ALIVE = b": OPENROUTER PROCESSING\n\n"
@@ -153,7 +153,7 @@ def running(wire: Wire) -> Turn:
     made = Turn(generation, cast("Any", None), request, Place(), clock=lambda: NOW, keep_partial=True)
     stream = ChatStream(cast("Any", FakeAnswer(list(wire.pieces))))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(turn.asking, "ask", lambda *_, **__: (stream, FakeAttempt()))
+        patch.setattr(asking, "ask", lambda *_, **__: (stream, FakeAttempt()))
         made.connect()
     return made
 
