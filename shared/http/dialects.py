@@ -83,8 +83,10 @@ _FOR_CALLERS = {
     "generation_id",
     "max_bytes",
     "message_id",
+    "model",
     "needed_micro",
     "permission",
+    "plan",
     "reason",
     "state",
 }
