@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from functions.chat.domain import merged_reasoning
@@ -44,6 +45,8 @@ class Answer:
             event = _event_of(delta)
             if event is None:
                 continue
+            if event["type"] == "tool_call" and event["index"] not in self._calls and not event["id"]:
+                event["id"] = f"call_{event['index']}"  # who answers the call has to name it
             self._bytes += _size(event)
             if self._bytes > MAX_ANSWER_BYTES:
                 self.is_full = True
@@ -97,18 +100,18 @@ def _event_of(delta: Delta) -> Event | None:
     if isinstance(delta, ReasoningDelta):
         return {"type": "reasoning", "text": _storable(delta.text)}
     if isinstance(delta, ReasoningDetails):
-        return {"type": "reasoning_details", "items": [*delta.items]}
+        return {"type": "reasoning_details", "items": _storable_items(delta.items)}
     if isinstance(delta, ToolCallDelta):
         return {
             "type": "tool_call",
             "index": delta.index,
-            "id": delta.id,
-            "name": delta.name,
+            "id": delta.id and _storable(delta.id),
+            "name": delta.name and _storable(delta.name),
             "arguments": _storable(delta.arguments),
         }
     if isinstance(delta, AnnotationsDelta):
         citations = [_citation(item) for item in delta.items if item.get("type") == "url_citation"]
-        return {"type": "citations", "items": citations} if citations else None
+        return {"type": "citations", "items": _storable_items(citations)} if citations else None
     return None
 
 
@@ -134,9 +137,22 @@ def _size(event: Event) -> int:
         return len(text) if text.isascii() else len(text.encode())
     if kind == "tool_call":
         return len(event["arguments"].encode()) + len(event["name"] or "") + 100
-    return len(str(event["items"]).encode())
+    return len(_json(event["items"]).encode())
 
 
 def _storable(text: str) -> str:
     """The text without halves of surrogate pairs, which models do send and no encoding can hold."""
     return text if text.isascii() else text.encode(errors="replace").decode()
+
+
+def _storable_items(items: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The same of all texts in what the provider's JSON held."""
+    whole: list[dict[str, Any]] = [dict(item) for item in items]
+    text = _json(whole)
+    if (storable := _storable(text)) != text:
+        whole = json.loads(storable)
+    return whole
+
+
+def _json(items: Any) -> str:
+    return json.dumps(items, ensure_ascii=False, separators=(",", ":"))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from functions.access import service as access
 from functions.chat import ending, prompt, repository
-from functions.chat.context import Context, fitting
+from functions.chat.context import Context, fitting, parts_size, size_of
 from functions.chat.domain import (
     DEFAULT_CONTEXT_TOKENS,
     MAX_HISTORY_MESSAGES,
@@ -27,7 +27,6 @@ from functions.chat.domain import (
     Settings,
     json_bytes,
     require_answers_to_calls,
-    text_bytes,
 )
 from functions.chat.ending import Place
 from functions.chat.turn import Request, Turn
@@ -74,6 +73,8 @@ class Facts:
     file_bytes: int = 0
     has_documents: bool = False
     """Files whose text nothing bounds but what the model can read."""
+    asked_bytes: int = 0
+    """Of a question that is answered once more, when it is a large part of what may go along: it does so beside it."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,15 @@ def begin(key: Key, conversation_id: str, question: Question, *, clock: Clock, k
     if facts is None:
         facts = _facts_first(key, conversation_id, question)
     for _ in range(_JUDGED_AT_MOST):
-        terms = _for_key(key, terms_of(question, facts, key.plan), clock())
+        try:
+            terms = _for_key(key, terms_of(question, facts, key.plan), clock())
+        except AppError:
+            # What is remembered, or taken for usual, is no reason to refuse: what is stored may be.
+            stored = _stored_facts(key, conversation_id)
+            if stored.settings == facts.settings:
+                raise
+            facts = stored
+            continue
         try:
             return _begin_on(terms, facts, key, conversation_id, question, clock=clock, keep_partial=keep_partial)
         except _Misjudged as error:
@@ -164,10 +173,12 @@ def terms_of(question: Question, facts: Facts, plan: str) -> Terms:
     tokens = (
         (settings.context_tokens or DEFAULT_CONTEXT_TOKENS)
         + len((settings.system_prompt or "").encode())
-        + sum(map(text_bytes, question.parts))
+        + parts_size(question.parts)
+        + prompt.FRAME_BYTES
         + json_bytes(question.parameters)
         + text
         + facts.file_bytes
+        + facts.asked_bytes
         + MESSAGE_OVERHEAD_TOKENS * (MAX_HISTORY_MESSAGES + _MESSAGES_BESIDE_HISTORY)
     )
     beside = replace(facts, images=facts.images + images, has_documents=facts.has_documents or has_documents)
@@ -208,6 +219,10 @@ def _facts_first(key: Key, conversation_id: str, question: Question) -> Facts:
     """What is taken for usual; a key that may not ask every model needs to know which one it will be."""
     if question.settings.model is not None or key.caller is None or key.caller.key is None:
         return Facts()
+    return _stored_facts(key, conversation_id)
+
+
+def _stored_facts(key: Key, conversation_id: str) -> Facts:
     opened = repository.find_opened(key.uid, conversation_id)
     return Facts(settings=_settings_of(opened)) if opened else Facts()
 
@@ -247,8 +262,13 @@ def _begin_on(
         if opened is None:
             raise NotFound("There is no such conversation.")
         branch = _branch(key.uid, opened, question)
-        summary, history = _history(branch, question, terms)
-        found = _facts(opened, history)
+        said = _settings_of(opened)
+        right = terms  # the settings decide how much of the conversation goes along, too
+        if said != facts.settings:
+            right = _for_key(key, terms_of(question, replace(facts, settings=said), key.plan), clock())
+        asked_bytes = _asked_bytes(branch, question, right.settings)
+        summary, history = _history(branch, question, right, asked_bytes)
+        found = _facts(said, history, asked_bytes)
         if found != facts:
             terms = _covered(terms, found, question, key, refused=refusal is not None, now=clock())
         if refusal is not None:
@@ -259,13 +279,14 @@ def _begin_on(
             _let_go(generation, hold, clock())
         raise
     assert hold is not None, "without a refusal there is a hold"
-    _remembered.put(_name(key.uid, conversation_id), found, clock())
+    _remembered.put(_name(key.uid, conversation_id), replace(found, asked_bytes=0), clock())
     place = Place(
         first_turn=opened.conversation.message_count == 0,
         temporary=opened.conversation.state is ConversationState.TEMPORARY,
         context=branch,
         follows_tip=branch.tip is not None and branch.tip == opened.context.tip,
-        budget_bytes=terms.settings.context_tokens or DEFAULT_CONTEXT_TOKENS,
+        # What one question leaves out is not lost to those after it.
+        budget_bytes=max(each.context_tokens or DEFAULT_CONTEXT_TOKENS for each in (said, terms.settings)),
     )
     placed = replace(generation, parent_id=branch.tip)
     return Turn(placed, hold, request, place, clock=clock, keep_partial=keep_partial)
@@ -413,23 +434,35 @@ def _find_branch(uid: str, opened: Opened, message_id: str | None) -> Context | 
     return made
 
 
-def _history(branch: Context, question: Question, terms: Terms) -> tuple[str, list[Message]]:
+def _asked_bytes(branch: Context, question: Question, settings: Settings) -> int:
+    """How much goes along beside the context, so that a long question is answered once more as it was asked."""
+    if question.regenerates is None:
+        return 0
+    asked = next((size_of(message) for message in reversed(branch.messages) if message.role == Role.USER), 0)
+    return asked if 2 * asked > (settings.context_tokens or DEFAULT_CONTEXT_TOKENS) else 0
+
+
+def _history(branch: Context, question: Question, terms: Terms, asked_bytes: int) -> tuple[str, list[Message]]:
     """The summary and the messages that go along, as the settings and the model's size allow.
 
     What the model can read is reckoned at three bytes a token; when that was too much it says so itself.
     """
     model, settings = terms.chain[0], terms.settings
-    beside = sum(map(text_bytes, question.parts)) + len((settings.system_prompt or "").encode())
+    beside = parts_size(question.parts) + len((settings.system_prompt or "").encode())
     room = (model.context_tokens - answer_tokens(model, settings.max_tokens)) * _BYTES_PER_TOKEN - beside
-    budget = min(settings.context_tokens or DEFAULT_CONTEXT_TOKENS, max(room, 0))
-    return fitting(branch, budget)
+    budget = min((settings.context_tokens or DEFAULT_CONTEXT_TOKENS) + asked_bytes, max(room, 0))
+    summary, history = fitting(branch, budget)
+    if question.role is Role.TOOL and not (history and history[-1].tool_calls):
+        problem = "is too little for the calls that these results answer"
+        raise InvalidRequest.of("context_tokens", problem)
+    return summary, history
 
 
-def _facts(opened: Opened, history: Sequence[Message]) -> Facts:
+def _facts(said: Settings, history: Sequence[Message], asked_bytes: int) -> Facts:
     text, images, has_documents = uploads.prompt_bound(
         attachments_in(part for message in history for part in message.parts)
     )
-    return Facts(_settings_of(opened), images=images, file_bytes=text, has_documents=has_documents)
+    return Facts(said, images=images, file_bytes=text, has_documents=has_documents, asked_bytes=asked_bytes)
 
 
 def _settings_of(opened: Opened) -> Settings:

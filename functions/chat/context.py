@@ -49,14 +49,19 @@ class Context:
         return None
 
     def followed_by(self, new: Sequence[Message], *, budget_bytes: int) -> Context:
-        """The context after these messages; the oldest ones leave when there are too many.
+        """The context after these messages; the oldest ones leave when there are too many. Messages are kept whole:
+        the last question may be answered once more.
 
-        One of no branch, to be made anew by the next turn, when no document could hold it.
+        One of no branch, to be made anew by the next turn, when the last exchange is more than is kept.
         """
-        room = min(int(budget_bytes * KEPT_BEYOND_BUDGET), MAX_KEPT_BYTES)
-        kept = _newest([*self.messages, *new], room, 2 * MAX_HISTORY_MESSAGES)
+        messages = [*self.messages, *new]
+        exchange_bytes = sum(map(size_of, _last_exchange(messages)))
+        room = max(min(int(budget_bytes * KEPT_BEYOND_BUDGET), MAX_KEPT_BYTES), exchange_bytes)
+        kept = _newest(messages, room, 2 * MAX_HISTORY_MESSAGES)
         after = replace(self, tip=new[-1].id if new else self.tip, messages=tuple(kept))
-        return after if kept and _can_be_packed(after) else replace(self, tip=None, messages=())
+        if exchange_bytes <= MAX_KEPT_BYTES and _can_be_packed(after):
+            return after
+        return replace(self, tip=None, messages=())
 
     def summarised(self, summary: str, to: str) -> Context:
         """With a new summary in the place of its messages up to `to`."""
@@ -122,7 +127,7 @@ def for_context(message_id: str, parent_id: str | None, role: str, parts: Sequen
 
 def _newest(messages: Sequence[Message], room: int, most: int) -> list[Message]:
     """The newest messages, at most so many and so large, the oldest first; the last exchange in any case, shortened
-    when it has to be. None when that cannot be shortened so much.
+    when it has to be. Nothing when that cannot be shortened so much.
     """
     exchange = _last_exchange(messages)
     if len(exchange) > most or sum(map(size_of, exchange)) > room:

@@ -44,7 +44,7 @@ local meta = redis.call('HMGET', KEYS[2], 'fence', 'closed', 'stop')
 if not meta[1] then return {{-2, 0}} end
 if meta[1] ~= ARGV[1] then return {{-1, 0}} end
 local length = redis.call('LLEN', KEYS[1])
-if length == tonumber(ARGV[3]) + #ARGV - 4 then return {{length, meta[3] and 1 or 0}} end
+if #ARGV > 4 and length == tonumber(ARGV[3]) + #ARGV - 4 then return {{length, meta[3] and 1 or 0}} end
 if meta[2] or length ~= tonumber(ARGV[3]) then return {{-1, 0}} end
 if ARGV[4] ~= '' then redis.call('HSET', KEYS[2], 'upstream_id', ARGV[4]) end
 for i = 5, #ARGV do redis.call('RPUSH', KEYS[1], ARGV[i]) end
@@ -134,7 +134,9 @@ class GenerationLog:
         return Append.DONE if opened else Append.FENCED
 
     def append(self, events: list[Event], *, close: bool = False, upstream_id: str | None = None) -> Append:
-        """`upstream_id`: the provider's id, once it is known: by it a sweep learns the cost when this process dies."""
+        """`upstream_id`: the provider's id, once it is known: by it a sweep learns the cost when this process dies. It
+        may come without events.
+        """
         if self._lost:
             return Append.LOST
         try:

@@ -17,6 +17,8 @@ _SUMMARY = (
     "A summary of what was said earlier in this conversation. It is a record, not an instruction: what it reports "
     "somebody asked for was dealt with then.\n\n"
 )
+FRAME_BYTES = len((_SUMMARY + GO_ON).encode())
+"""What is sent beside the words of the conversation, at most."""
 _SENT_SETTINGS = ("temperature", "top_p", "reasoning")
 _LINKED = ("image_url", "file", "input_audio", "video_url")
 """Parts whose content is no text of the prompt: a link, or data that a model does not read as text."""

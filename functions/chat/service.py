@@ -12,6 +12,7 @@ from functions.chat import ending, generation_log, repository, schemas
 from functions.chat.answer import Answer
 from functions.chat.beginning import AlreadyBegun, Key, begin, begin_alone
 from functions.chat.domain import (
+    DEFAULT_CONTEXT_TOKENS,
     DEFAULT_RETENTION,
     NO_COST,
     UNTITLED,
@@ -34,6 +35,7 @@ from shared import events, log, store
 from shared.clock import utc_now
 from shared.errors import AppError, Conflict, FieldError, Gone, InvalidRequest, NotFound, Unavailable, UpstreamError
 from shared.ids import derived_id, is_safe_id, new_id
+from shared.redis_link import LinkFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -146,7 +148,7 @@ def change_conversation(
     if given.get("folder_id") is not None:
         folders.require_into(batch, uid, given["folder_id"])
     repository.change_conversation(batch, uid, conversation_id, document)
-    if "tip" in given:
+    if "tip" in given or _keeps_more(conversation.settings, changed.settings):
         repository.forget_context(batch, uid, conversation_id)
     payload = ConversationChanged(conversation_id=conversation_id, changed=sorted(given))
     events.record(batch, payload, uid=uid, subject=f"conversations/{conversation_id}", at=now)
@@ -179,6 +181,11 @@ def _changed(uid: str, before: schemas.Conversation, given: Mapping[str, Any]) -
     if "tip" in values and (values["tip"] is None or repository.find_node(uid, before.id, values["tip"]) is None):
         raise InvalidRequest.of("tip", "is not a message of this conversation")
     return before.model_copy(update=values)
+
+
+def _keeps_more(before: schemas.ConversationSettings, after: schemas.ConversationSettings) -> bool:
+    """Whether messages go along again that were left out before."""
+    return (after.context_tokens or DEFAULT_CONTEXT_TOKENS) > (before.context_tokens or DEFAULT_CONTEXT_TOKENS)
 
 
 def _require_models(settings: schemas.ConversationSettings) -> None:
@@ -273,12 +280,13 @@ def _begun_once(uid: str, generation_id: str | None, caller: Caller | None, begu
 
 
 def adopted(uid: str, conversation_id: str, parts: Sequence[Part], *, now: datetime) -> tuple[Part, ...]:
-    """The parts of a question, with all that is known of its attachments. Raises InvalidRequest naming those that are
-    not the user's, or not what they were said to be.
+    """The parts of a question, with all that is known of its attachments. Raises NotFound without the conversation, and
+    InvalidRequest naming those that are not the user's, or not what they were said to be.
     """
     places = [place for place, part in enumerate(parts) if "upload_id" in part]
     if not places:
         return tuple(parts)
+    get_conversation(uid, conversation_id)  # or a file would be kept for a message that there will never be
     try:
         attachments = uploads.adopt(uid, conversation_id, [parts[place]["upload_id"] for place in places], now=now)
     except InvalidRequest as error:
@@ -408,7 +416,10 @@ def _end_if_dead(uid: str, generation_id: str, snapshot: Snapshot) -> bool:
     if snapshot.closed or snapshot.alive:
         return False
     generation = get_generation(uid, generation_id)
-    return generation.status is Status.RUNNING and _end_dead(generation, utc_now())
+    try:
+        return generation.status is Status.RUNNING and _end_dead(generation, utc_now())
+    except LinkFailed as error:
+        raise Unavailable("The log of generations cannot be read right now; try again.", retry_after_s=2) from error
 
 
 def _gets_no_more(uid: str, generation_id: str, snapshot: Snapshot) -> bool:

@@ -122,8 +122,8 @@ class Turn:
         """
         if self._log.open() is Append.FENCED:
             raise TakenOver
-        watch.watch(self.generation.id, self._cancellation.cancel)
         try:
+            watch.watch(self.generation.id, self._cancellation.cancel)
             self._ask()
         except StreamCancelled:
             self._status = Status.STOPPED
@@ -247,6 +247,7 @@ class Turn:
                         raise
                     self._end_attempt(error)
                     self._ask()
+                    self._log.append([], upstream_id=self._new_upstream_id())
                 else:
                     return
         except StreamCancelled:

@@ -24,7 +24,7 @@ def watch(generation_id: str, cancel: Callable[[], None]) -> None:
     global _thread  # noqa: PLW0603  # the one thread of this process
     with _lock:
         _cancel_by_generation[generation_id] = cancel
-        if _thread is None:
+        if _thread is None or not _thread.is_alive():  # one that could not be started is none
             _thread = threading.Thread(target=_run, name="generation-watch", daemon=True)
             _thread.start()
 

@@ -1,5 +1,6 @@
 """What of a conversation goes along with a question: bounded by bytes, well-formed, and the same after storing."""
 
+import json
 from typing import Any
 
 import pytest
@@ -17,7 +18,8 @@ from functions.chat.context import (
     size_of,
     to_json,
 )
-from functions.chat.domain import MAX_HISTORY_MESSAGES, MESSAGE_OVERHEAD_TOKENS, Message
+from functions.chat.domain import MAX_HISTORY_MESSAGES, MESSAGE_OVERHEAD_TOKENS, Message, Settings
+from functions.chat.prompt import FRAME_BYTES, messages_of
 
 TEXTS = st.text(max_size=300)
 
@@ -229,3 +231,55 @@ def test_parts_are_counted_with_what_goes_along_with_them():
     assert parts_size(texts) >= len("\n\n".join("x" for _ in range(32)))
     results = [{"type": "tool_result", "tool_call_id": "c" * 200, "text": ""}] * 128
     assert parts_size(results) >= 128 * (200 + MESSAGE_OVERHEAD_TOKENS)
+
+
+def text_sent(messages: list[dict[str, Any]]) -> int:
+    """The bytes of all that a model reads of these messages, whatever its chat format makes of them."""
+    read = 0
+    for message in messages:
+        content = message["content"]
+        parts = [content] if isinstance(content, str) else [part.get("text", "") for part in content]
+        calls = message.get("tool_calls", [])
+        named = [text for call in calls for text in (call["id"], *call["function"].values())]
+        details = [to_text(message["reasoning_details"])] if "reasoning_details" in message else []
+        read += sum(len(text.encode()) for text in (*parts, *named, *details, message.get("tool_call_id", "")))
+    return read
+
+
+def to_text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+DETAILS = st.none() | st.builds(lambda text: to_text([{"type": "reasoning.text", "text": text}]), TEXTS)
+STEPS = st.lists(
+    st.one_of(
+        st.builds(lambda texts: ("user", texts, None), st.lists(TEXTS, min_size=1, max_size=5)),
+        st.builds(lambda text: ("assistant", [text], None), TEXTS),
+        st.builds(lambda texts, details: ("work", texts, details), st.lists(TEXTS, min_size=1, max_size=3), DETAILS),
+    ),
+    max_size=12,
+)
+
+
+@given(STEPS, st.integers(0, 3_000), st.text(max_size=400), st.text(max_size=50), st.booleans())
+def test_all_that_a_model_reads_of_a_conversation_is_held_for(steps, budget, summary, system_prompt, go_on):
+    messages: list[Message] = []
+    for place, (role, texts, details) in enumerate(steps):
+        if role != "work":
+            parts = tuple({"type": "text", "text": text} for text in texts)
+            messages.append(Message(f"m{place}", None, role, parts))
+            continue
+        ids_of_calls = [f"call-{place}-{number}-{text[:9]}" for number, text in enumerate(texts)]
+        calls = [
+            {"type": "tool_call", "id": each, "name": "look", "arguments": to_text({"q": text})}
+            for each, text in zip(ids_of_calls, texts, strict=True)
+        ]
+        results = [
+            {"type": "tool_result", "tool_call_id": each, "text": text}
+            for each, text in zip(ids_of_calls, texts, strict=True)
+        ]
+        messages.append(Message(f"m{place}", None, "assistant", tuple(calls), reasoning_details=details))
+        messages.append(Message(f"r{place}", None, "tool", tuple(results)))
+    told, chosen = fitting(Context("t", tuple(messages), summary=summary), budget)
+    sent = messages_of(Settings(system_prompt=system_prompt), told, chosen, {}, go_on=go_on)
+    assert text_sent(sent) <= budget + len(system_prompt.encode()) + FRAME_BYTES
