@@ -180,7 +180,11 @@ def follow(token, address="203.0.113.7"):
     return service.read(token, revision=None, limit=10, cursor=None, address=address, now=NOW)
 
 
-@pytest.mark.parametrize("token", ["", "x", "cp_share_" + "0" * 38, keys.new_key(), TOKEN.new() + "0"])
+@pytest.mark.parametrize(
+    "token",
+    ["", "x", "cp_share_" + "0" * 38, keys.new_key(), TOKEN.new() + "0"],
+    ids=["nothing", "a letter", "zeros", "an API key", "one letter too many"],
+)
 def test_a_made_up_token_is_refused_without_a_look(nothing_shared, token):
     with pytest.raises(NotFound):
         follow(token)
