@@ -6,10 +6,11 @@ same questions every time; `FUZZ_EXAMPLES=1000 make fuzz` asks new ones.
 
 import os
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, assume, settings
+from hypothesis import HealthCheck, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -79,7 +80,9 @@ def askers(pytestconfig):
 )
 def test_no_request_breaks_a_route_and_every_answer_is_in_the_document(case: Any, askers: Askers):
     # A path with control characters is answered by the servers in front, in HTML, and never reaches a function.
-    assume(not any(character < " " for value in (case.path_parameters or {}).values() for character in str(value)))
+    named = "".join(map(str, (case.path_parameters or {}).values()))
+    if any(character < " " for character in unquote(named)):
+        return
     user = askers.of(case.operation.label)
     askers.asked += 1
     askers.operations.add(case.operation.label)
