@@ -1,6 +1,6 @@
 """Turns and embeddings as the JSON and the event streams that OpenAI's SDKs read.
 
-What their readers make of a stream was tried out (openai-python 2.54 and 3.54, openai-node 7, ai 7):
+What readers make of a stream, tried out with openai-python 2.54 and 3.54 and openai-node 7, read up on for the AI SDK:
 
 - nothing but `data:` lines: an `id:` or a `retry:` beside a comment breaks openai-python;
 - `choices` is a list in every chunk, the first delta names the role, every piece of a tool call its `index`;
