@@ -57,6 +57,10 @@ SPENDING_KEPT = timedelta(seconds=5)
 _spent_micro: Recent[int] = Recent(size=10_000, keep=SPENDING_KEPT)
 
 
+KEY_BUDGET = "key_budget_id"
+"""Where a hold's `ref` names the API key that its work was asked for with."""
+
+
 @dataclass(frozen=True)
 class KeyWish:
     """What a new key shall be."""

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from functions.access import service as access
-from functions.chat import ending, prompt, repository
+from functions.chat import prompt, repository
 from functions.chat.context import Context, fitting, parts_size, size_of
 from functions.chat.domain import (
     DEFAULT_CONTEXT_TOKENS,
@@ -356,7 +356,7 @@ def _reference(generation: Generation, key: Key) -> dict[str, str]:
     if generation.conversation_id is not None:
         reference["conversation_id"] = generation.conversation_id
     if key.caller is not None and key.caller.key is not None:
-        reference[ending.KEY_BUDGET] = key.caller.key.budget_id
+        reference[access.KEY_BUDGET] = key.caller.key.budget_id
     return reference
 
 

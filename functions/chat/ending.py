@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from functions.credits.service import Hold
     from shared.store import Batch
 
-KEY_BUDGET = "key_budget_id"
-"""Where a hold's `ref` names the API key that its turn was asked with."""
 _ENDED_UNPAID = {"expired", "released"}
 _COMMIT_PAUSES_S = (0.2, 0.6, 1.5)
 
@@ -316,7 +314,7 @@ def _pay(batch: Batch, generation: Generation, hold: Hold, usage: TokenUsage, no
     else:
         return
     # Never without the ledger's write beside it, which refuses the batch the second time.
-    if key_budget_id := hold.ref.get(KEY_BUDGET):
+    if key_budget_id := hold.ref.get(access.KEY_BUDGET):
         access.add_key_spending(batch, uid=hold.uid, budget_id=key_budget_id, micro=charged_micro, now=now)
 
 

@@ -48,7 +48,6 @@ _ATTEMPTS = 4
 _LEARN_COST_AFTER_S = 0.7
 _COMMIT_PAUSES_S = (0.2, 0.6, 1.5)
 _ENDED_UNPAID = {"expired", "released", "refused"}
-_KEY_BUDGET = "key_budget_id"
 
 _cache: dict[str, tuple[float, EmbeddingModel | None]] = {}
 
@@ -188,7 +187,7 @@ def embed(wish: Wish, *, caller: Caller, clock: Clock, generation_id: str) -> Em
 
 def _begin(wish: Wish, model: EmbeddingModel, micro: int, *, caller: Caller, now: datetime, generation_id: str) -> _Job:
     """Hold the credits. A hold that an attempt before this one left open is gone on with: it ends once all the same."""
-    reference = {"generation_id": generation_id, **({_KEY_BUDGET: caller.key.budget_id} if caller.key else {})}
+    reference = {"generation_id": generation_id, **({access.KEY_BUDGET: caller.key.budget_id} if caller.key else {})}
     try:
         hold = credits.hold(
             caller.uid, generation_id, micro, purpose="embeddings", ref=reference, ttl=HOLD_TTL, now=now
@@ -319,7 +318,7 @@ def _pay(batch: Batch, hold: Hold, charged_micro: int, now: datetime) -> None:
         credits.release_into(batch, hold, now=now, reason="no_cost")
     elif charged_micro:
         credits.late_cost_into(batch, hold, charged_micro, now=now, ref=hold.ref)
-    if charged_micro and (budget_id := hold.ref.get(_KEY_BUDGET)):
+    if charged_micro and (budget_id := hold.ref.get(access.KEY_BUDGET)):
         access.add_key_spending(batch, uid=hold.uid, budget_id=budget_id, micro=charged_micro, now=now)
 
 
