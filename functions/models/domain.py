@@ -22,7 +22,7 @@ TOKENS_OF_A_THOUSAND_WORDS = 1_334
 """Four tokens for every three words: what providers say of English text. Others take more."""
 IMAGE_TOKENS = 16_384
 """No model counts an image as more tokens (https://github.com/QwenLM/Qwen2-VL), but for one family:"""
-_COUNTS_MORE, _ITS_IMAGE_TOKENS = "openai/gpt-4o-mini", 50_000
+_COUNTS_MORE, MOST_IMAGE_TOKENS = "openai/gpt-4o-mini", 50_000
 """2,833 and 5,667 for each of eight tiles (https://platform.openai.com/docs/guides/images-vision)."""
 
 PICO_USD_PER_USD = 10**12
@@ -343,7 +343,7 @@ def highest_cost_pico_usd(model: Model, *, prompt_tokens: int, answer_tokens: in
 
 def image_tokens(model: Model) -> int:
     """How many tokens an image counts as at most."""
-    return _ITS_IMAGE_TOKENS if model.slug.startswith(_COUNTS_MORE) else IMAGE_TOKENS
+    return MOST_IMAGE_TOKENS if model.slug.startswith(_COUNTS_MORE) else IMAGE_TOKENS
 
 
 def everyday_price(offer: Offer) -> Tier:

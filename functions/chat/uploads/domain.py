@@ -25,11 +25,6 @@ MAX_IMAGE_BYTES = 10 * _KIB * _KIB
 MAX_PDF_BYTES = 20 * _KIB * _KIB
 MAX_TEXT_BYTES = 256 * _KIB
 
-IMAGE_TOKENS = 50_000
-"""More than any model counts for one image. The dearest is gpt-4o-mini: 2,833 tokens and 5,667 for each tile of 512
-pixels, and no image has more than eight tiles once it is scaled to 2,048 by 768
-(https://platform.openai.com/docs/guides/images-vision): 2,833 + 8 x 5,667 = 48,169."""
-
 PDF_PLUGINS: tuple[Mapping[str, Any], ...] = ({"id": "file-parser", "pdf": {"engine": "pdf-text"}},)
 """What a request with a PDF says in `plugins`: the engine that costs nothing. Left out, OpenRouter takes what the model
 brings, or one that costs by the page and that no bound of ours would cover
@@ -130,7 +125,7 @@ class PromptBound(NamedTuple):
     text_bytes: int
     """Of texts; no tokenizer in use makes more tokens than a text has bytes."""
     images: int
-    """Of `IMAGE_TOKENS` each."""
+    """What each counts as depends on the model."""
     whole_context: bool
     """Whether only the model's context bounds it: nobody knows how much text a PDF holds."""
 

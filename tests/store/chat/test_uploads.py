@@ -13,6 +13,7 @@ import pytest
 from functions.chat import holdings as chat
 from functions.chat.uploads import domain, repository, service
 from functions.chat.uploads.http import routes
+from functions.models.domain import MOST_IMAGE_TOKENS
 from functions.users import avatars
 from shared import storage, store
 from shared.clients import firestore_client
@@ -550,7 +551,7 @@ def test_a_model_takes_the_parts_and_never_charges_more_than_the_bound(somebody,
     usage = json.loads(answer)["usage"]
     bound = service.prompt_bound(attachments[::2])
     assert bound.images == 1
-    assert 8500 < usage["prompt_tokens"] < bound.text_bytes + domain.IMAGE_TOKENS
+    assert 8500 < usage["prompt_tokens"] < bound.text_bytes + MOST_IMAGE_TOKENS
     assert usage["cost"] == usage["cost_details"]["upstream_inference_cost"], "the engine is the free one"
 
 

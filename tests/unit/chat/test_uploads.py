@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from functions.chat.uploads import domain, schemas
 from functions.chat.uploads.domain import Attachment, State, Upload
+from functions.models.domain import MOST_IMAGE_TOKENS
 from shared import storage
 from shared.file_types import MAGIC_BYTES, file_type
 
@@ -259,7 +260,7 @@ def test_an_image_is_never_more_than_its_bound_for_the_dearest_model():
     most_tiles = max(tiles_of(width, height) for width in range(1, 4096, 61) for height in range(1, 4096, 61))
     dearest = max(each.image_input_tokens for each in catalogue.MODELS if each.image_input_tokens is not None)
     assert most_tiles == 8
-    assert dearest[0] + most_tiles * dearest[1] == 48_169 <= domain.IMAGE_TOKENS
+    assert dearest[0] + most_tiles * dearest[1] == 48_169 <= MOST_IMAGE_TOKENS
 
 
 def test_every_type_that_may_be_uploaded_is_of_one_kind():
