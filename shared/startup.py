@@ -5,6 +5,11 @@ import os
 import signal
 import sys
 
+from gunicorn.config import Keepalive
+
+KEEP_ALIVE_S = 620
+"""Longer than any proxy in front keeps a connection it may use again: Node 5 s, Google's load balancers 600 s
+(https://cloud.google.com/load-balancing/docs/https#timeouts_and_retries)."""
 _PR_SET_PDEATHSIG = 1
 _ORPHAN_PARENT = 1
 
@@ -13,6 +18,7 @@ def prepare() -> None:
     _refuse_emulator_variables_when_deployed()
     if os.environ.get("FUNCTIONS_EMULATOR") == "true" and "K_SERVICE" in os.environ:
         _end_with_parent()
+    _leave_idle_connections_open()
 
 
 def _refuse_emulator_variables_when_deployed() -> None:
@@ -39,3 +45,11 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() == _ORPHAN_PARENT:
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _leave_idle_connections_open() -> None:
+    """Let the proxy be the one who closes: a request that crosses a close of ours would end in its 500 or 502.
+
+    The framework starts gunicorn without this setting, and nothing of the environment reaches it.
+    """
+    Keepalive.default = KEEP_ALIVE_S

@@ -27,6 +27,7 @@ JS = Path(__file__).parent / "js"
 PYTHON = Path(__file__).parent / "python"
 INSTALL_S = 300
 SCRIPT_S = 100
+FAULTY_MODEL = "z-ai/glm-4.6"
 NEEDED = (
     "FIREBASE_AUTH_EMULATOR_HOST",
     "FIRESTORE_EMULATOR_HOST",
@@ -91,7 +92,13 @@ def script(node: str, packages: None) -> Script:  # the packages must be there f
 
     def run(name: str, *arguments: str) -> dict[str, Any]:
         ended = subprocess.run(
-            [node, name, *arguments], cwd=JS, capture_output=True, text=True, timeout=SCRIPT_S, check=False
+            [node, name, *arguments],
+            cwd=JS,
+            env=os.environ | {"CRAFTPILOT_FAULTY_MODEL": FAULTY_MODEL},
+            capture_output=True,
+            text=True,
+            timeout=SCRIPT_S,
+            check=False,
         )
         assert ended.returncode == 0, f"{name} failed:\n{ended.stdout}{ended.stderr}"
         report: dict[str, Any] = json.loads(ended.stdout)
@@ -155,6 +162,7 @@ def _openai_environment(door: str) -> dict[str, str]:
     set_account(rich, plan="enterprise")
     give_credits(rich, 10_000)
     return {
+        "CRAFTPILOT_FAULTY_MODEL": FAULTY_MODEL,
         "OPENAI_BASE_URL": f"{base}/v1",
         "OPENAI_API_KEY": _api_key(rich),
         "CRAFTPILOT_POOR_KEY": _api_key(poor),
@@ -171,7 +179,7 @@ def _api_key(user: User) -> str:
 
 @pytest.fixture(scope="module")
 def provider_fault() -> Iterator[Fault]:
-    """Makes the provider behave in the named way for the next chat completions."""
+    """Makes the provider behave in the named way for the next chat completions of `FAULTY_MODEL`."""
     url = f"{os.environ['CRAFTPILOT_OPENROUTER_URL']}/_standin/faults"
 
     def ask(method: str, body: dict[str, Any] | None = None) -> None:
@@ -180,7 +188,7 @@ def provider_fault() -> Iterator[Fault]:
         urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method), timeout=10).close()
 
     def queue(fault: str, times: int = 1) -> None:
-        ask("POST", {"times": times, "match": {"path": "/chat/completions"}, "faults": fault})
+        ask("POST", {"times": times, "match": {"path": "/chat/completions", "model": FAULTY_MODEL}, "faults": fault})
 
     yield queue
     ask("DELETE")

@@ -20,11 +20,13 @@ import yaml
 from functions.api import CAPABILITIES, all_routes, document
 from shared.deployment import FUNCTIONS
 from shared.settings import REGION
+from shared.startup import KEEP_ALIVE_S
 
 ROOT = Path(__file__).parents[2]
 RUNTIME_PACKAGES = ("functions", "triggers", "shared")
 NOT_FOR_PACKAGES = {"tests", "infra", "emulator", "public"}
 README_LINES = 25
+LOAD_BALANCERS_KEEP_ALIVE_S = 600
 
 # Slow to import. What a function does not need must not be there when it starts.
 NEVER_AT_START = {"google.cloud.pubsub_v1", "google.cloud.storage", "openai"}
@@ -66,7 +68,9 @@ print(json.dumps({
 """
 START = """
 import json, os, sys, main
+from gunicorn.config import Config
 print(json.dumps({
+    "keep_alive_s": Config().keepalive,
     "modules": [name for name in sys.modules],
     "threads": os.environ.get("THREADS"),
     "defined": [name for name in main.FUNCTIONS if hasattr(main, name)],
@@ -248,6 +252,10 @@ def test_a_function_starts_with_its_own_code_only(target):
 @pytest.mark.parametrize("target", FORBIDDEN_MODULES)
 def test_a_function_has_a_thread_for_every_request_it_admits(target):
     assert started(target)["threads"] == str(FUNCTIONS[target].options.concurrency)
+
+
+def test_a_function_closes_no_connection_that_a_proxy_may_be_using_again():
+    assert started("system")["keep_alive_s"] == KEEP_ALIVE_S > LOAD_BALANCERS_KEEP_ALIVE_S
 
 
 def test_the_packages_are_ours_and_not_somebody_elses_of_the_same_name():

@@ -4,7 +4,7 @@ import { VERSION } from "openai/version";
 
 const MODEL = "openai/gpt-4o-mini";
 // Asked by nobody else, so that nobody else gets the faults that were queued for it.
-const FAULTY_MODEL = "z-ai/glm-4.6";
+const FAULTY_MODEL = process.env.CRAFTPILOT_FAULTY_MODEL;
 const WEATHER = {
   type: "function",
   function: {

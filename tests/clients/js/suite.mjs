@@ -25,6 +25,8 @@ function hostAndPort(address) {
   return [host, Number(port)];
 }
 
+// The only model the provider is told to misbehave for: titles and summaries are made by another one.
+export const FAULTY_MODEL = setting("CRAFTPILOT_FAULTY_MODEL");
 // The functions' own address: Hosting would buffer a stream in production.
 export const functionsUrl = setting("CRAFTPILOT_FUNCTIONS_URL");
 

@@ -10,7 +10,7 @@ BASE_URL = os.environ["OPENAI_BASE_URL"]
 POOR_KEY = os.environ["CRAFTPILOT_POOR_KEY"]
 PROVIDER = os.environ["CRAFTPILOT_OPENROUTER_URL"]
 MODEL = "openai/gpt-4o-mini"
-FAULTY_MODEL = "z-ai/glm-4.6"
+FAULTY_MODEL = os.environ["CRAFTPILOT_FAULTY_MODEL"]
 """Asked by nobody else, so that nobody else gets the faults that were queued for it."""
 WEATHER = {
     "type": "function",
