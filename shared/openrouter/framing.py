@@ -54,7 +54,7 @@ class ChunkedBody:
             left = _chunk_size(data[position:line_end])
             start = line_end + 1
             end = start + left
-            if left and data[end : end + 2] == b"\r\n":
+            if left and data.startswith(b"\r\n", end):
                 # The whole chunk is here, as nearly always: no need to go round twice.
                 pieces.append(data[start:end])
                 position = end + 2
@@ -80,9 +80,16 @@ class ChunkedBody:
 
 def _chunk_size(line: bytes) -> int:
     try:
-        size = int(line.split(b";", 1)[0] if b";" in line else line, 16)
-    except ValueError as error:
-        raise http.client.HTTPException("A chunk without a size") from error
+        size = int(line, 16)
+    except ValueError:
+        size = _size_before_extension(line)
     if size < 0:
         raise http.client.HTTPException("A chunk of negative size")
     return size
+
+
+def _size_before_extension(line: bytes) -> int:
+    try:
+        return int(line.partition(b";")[0], 16)
+    except ValueError as error:
+        raise http.client.HTTPException("A chunk without a size") from error

@@ -58,23 +58,33 @@ class ChatEvents:
         self.ended = False
         self.failure: UpstreamFailedMidStream | None = None
         self._started = False
+        self._max_event_bytes = max_event_bytes
         self._decoder = EventDecoder(max_event_bytes)
         self._template = TextTemplate()
 
     def feed(self, received: bytes) -> list[Delta]:
         """The deltas that `received` completes; those before a failure are given out before it counts."""
         deltas: list[Delta] = []
+        position, end = 0, len(received)
+        while position < end and not self.ended:
+            if self._decoder.is_between_events and end <= self._max_event_bytes:
+                run = self._template.run_in(received, position)
+                if run is not None:
+                    text, position = run
+                    if text:
+                        deltas.append(TextDelta(text))
+                    continue
+            start, position = position, _end_of_event(received, position)
+            self._read(received[start:position], deltas)
+        return deltas
+
+    def _read(self, received: bytes, deltas: list[Delta]) -> None:
         for payload in self._decoder.feed(received):
-            text = self._template.text_in(payload)
-            if text is None:
-                self._take(payload, deltas)
-            elif text:
-                deltas.append(TextDelta(text))
+            self._take(payload, deltas)
             if self.ended:
-                return deltas
+                return
         if self._decoder.oversized:
             self.fail(broken("oversized_event"))
-        return deltas
 
     def end(self, cause: UpstreamError | None = None) -> list[Delta]:
         """There will be no more bytes: because the body ended, or because of `cause`."""
@@ -149,16 +159,15 @@ class ChatEvents:
 
 
 class TextTemplate:
-    """Reads chunks that differ from an earlier one in their text alone, at a fraction of the cost of parsing them.
+    """Reads events that differ from an earlier one in their text alone, at a fraction of the cost of parsing them.
 
-    Most chunks of a stream repeat each other around the text: `{"id":…,"delta":{"role":…,"content":"` + text +
-    `"},"finish_reason":null,…}`. A payload with the same head, the inside of one JSON string and the same tail can mean
-    nothing else; every other payload is parsed in full.
+    Most events of a stream repeat each other around the text: `data: {"id":…,"delta":{"role":…,"content":"` + text +
+    `"},"finish_reason":null,…}` and a blank line. An event with the same head, the inside of one JSON string and the
+    same tail can mean nothing else, and a whole run of them is taken apart at once; every other event is parsed.
     """
 
     def __init__(self) -> None:
-        self._head = self._tail = b""
-        self._frame_bytes = 0
+        self._head = self._tail = self._between = b""
         self._tries_left = _TEMPLATE_TRIES
 
     @property
@@ -178,28 +187,48 @@ class TextTemplate:
         # Only the value at the one right place is the text: prove it with another text there.
         probed = _first_choice(json.loads(f"{head}{_PROBE}{tail}"))
         if probed is not None and probed["delta"].get("content") == _PROBE:
-            self._head, self._tail = head.encode(), tail.encode()
-            self._frame_bytes = len(self._head) + len(self._tail)
+            self._head, self._tail = b"data: " + head.encode(), tail.encode() + b"\n\n"
+            self._between = self._tail + self._head
 
-    def text_in(self, payload: bytes) -> str | None:
-        """The text of a chunk that fits; None for one that has to be parsed."""
-        if not (
-            self._frame_bytes
-            and len(payload) >= self._frame_bytes
-            and payload.startswith(self._head)
-            and payload.endswith(self._tail)
-        ):
+    def run_in(self, received: bytes, position: int) -> tuple[str, int] | None:
+        """The joined texts of the whole events from `position` on that fit, and where they end; None for an event that
+        has to be parsed.
+        """
+        if not self._head or not received.startswith(self._head, position):
             return None
-        inside = payload[len(self._head) : -len(self._tail)]
-        try:
-            text = inside.decode()
+        texts = received[position + len(self._head) :].split(self._between)
+        last, tail, rest = texts.pop().partition(self._tail)
+        if tail:
+            texts.append(last)
+            end = len(received) - len(rest)
+        else:  # the last event is not whole yet
+            end = len(received) - len(last) - len(self._head)
+        text = _inside_of_strings(texts) if texts else None
+        return None if text is None else (text, end)
+
+
+def _inside_of_strings(pieces: list[bytes]) -> str | None:
+    """What the strings mean of whose JSON these are the insides, joined; None unless every piece is one such inside."""
+    quotes = 2 * (len(pieces) - 1)
+    try:
+        # Joined by ASCII, no piece can lend its neighbour the half of a character.
+        inside = b'","'.join(pieces).decode()
+        if inside.isprintable() and "\\" not in inside and inside.count('"') == quotes:
             # Without quotes, backslashes and control characters a JSON string is its own meaning.
-            if text.isprintable() and b'"' not in inside and b"\\" not in inside:
-                return text
-            value, end = _scan(f'"{text}"')
-        except ValueError:
+            return inside.replace('","', "")
+        # A piece with quotes of its own would break the list or add to it, unless its neighbour's backslash hides one.
+        if any((len(piece) - len(piece.rstrip(b"\\"))) % 2 for piece in pieces):
             return None
-        return value if end == len(text) + 2 else None
+        values = json.loads(f'["{inside}"]')
+    except ValueError:
+        return None
+    return "".join(values) if len(values) == len(pieces) else None
+
+
+def _end_of_event(received: bytes, position: int) -> int:
+    """Behind the blank line that ends the event at `position`, or behind everything."""
+    blank = received.find(b"\n\n", position)
+    return len(received) if blank < 0 else blank + 2
 
 
 def read_delta(delta: dict[str, Any], deltas: list[Delta]) -> None:

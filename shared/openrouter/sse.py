@@ -21,6 +21,11 @@ class EventDecoder:
         self._data: list[bytes] = []
         self._data_bytes = 0
 
+    @property
+    def is_between_events(self) -> bool:
+        """Whether nothing of an event was fed whose rest is still to come."""
+        return not self._cut_line and not self._data
+
     def feed(self, received: bytes) -> list[bytes]:
         """The payloads that `received` completes."""
         lines, newline, tail = received.rpartition(b"\n")

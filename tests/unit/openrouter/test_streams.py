@@ -30,7 +30,7 @@ COST = 120_000_000
 
 @dataclass(frozen=True)
 class Outcome:
-    """Everything a caller can learn from a stream."""
+    """Everything a caller can learn from a stream. How texts that follow each other were cut, nobody may rely on."""
 
     deltas: list[Any]
     usage: Any
@@ -57,7 +57,7 @@ def relay(*pieces: bytes, cause: UpstreamError | None = None, limit: int = 10_00
         deltas += events.end(cause)
     failure = events.failure
     return Outcome(
-        deltas,
+        joined(deltas),
         events.usage,
         (events.finish_reason, events.native_finish_reason),
         (events.generation_id, events.model, events.provider),
@@ -65,10 +65,20 @@ def relay(*pieces: bytes, cause: UpstreamError | None = None, limit: int = 10_00
     )
 
 
-def chunk(delta: object = None, finish: str | None = None, **more: object) -> bytes:
+def joined(deltas: list[Any]) -> list[Any]:
+    whole: list[Any] = []
+    for delta in deltas:
+        if whole and isinstance(delta, TextDelta) and isinstance(whole[-1], TextDelta):
+            whole[-1] = TextDelta(whole[-1].text + delta.text)
+        else:
+            whole.append(delta)
+    return whole
+
+
+def chunk(delta: object = None, finish: str | None = None, *, ascii_only: bool = True, **more: object) -> bytes:
     choice = {"index": 0, "delta": delta or {"role": "assistant", "content": ""}, "finish_reason": finish}
     body = {"id": "gen-1", "provider": "OpenAI", "model": "a/b", "choices": [choice], **more}
-    return b"data: " + json.dumps(body).encode() + b"\n\n"
+    return b"data: " + json.dumps(body, ensure_ascii=ascii_only).encode(errors="replace") + b"\n\n"
 
 
 def text(content: str) -> bytes:
@@ -92,7 +102,7 @@ ERROR_C = chunk(choices=[], error={"code": 429, "message": "Provider returned er
 @pytest.mark.parametrize("shape", USAGE_SHAPES)
 def test_the_three_shapes_of_the_usage_chunk_mean_the_same(shape):
     outcome = relay(KEEP_ALIVE, text("Hel"), text("lo"), chunk(finish="stop"), USAGE_SHAPES[shape], DONE)
-    assert outcome.deltas == [Started("gen-1", "a/b", "OpenAI"), TextDelta("Hel"), TextDelta("lo")]
+    assert outcome.deltas == [Started("gen-1", "a/b", "OpenAI"), TextDelta("Hello")]
     assert outcome.usage == Usage(prompt_tokens=7, completion_tokens=3, cost_pico_usd=COST)
     assert outcome.finish == ("stop", None)
     assert outcome.failed is None
@@ -348,36 +358,57 @@ def test_a_recorded_stream_cut_off_anywhere_before_its_finish_is_never_a_success
     assert relay(body[:end]).failed is not None
 
 
-@settings(deadline=None)
-@given(st.lists(st.text(), min_size=2, max_size=6))
-def test_the_template_reads_what_the_parser_reads(words):
+def learnt(payload: bytes) -> TextTemplate:
     template = TextTemplate()
-    payloads = [text(word)[6:-2] for word in words]
-    template.learn(payloads[0])
-    assert [template.text_in(payload) for payload in payloads] == words
+    template.learn(payload)
+    return template
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.text(), min_size=1, max_size=6), st.booleans(), st.sampled_from([b"", b"data: {}\n\n", text("x")[:-9]])
+)
+def test_a_run_of_texts_is_what_the_parser_reads(words, escaped, rest):
+    run = b"".join(chunk({"role": "assistant", "content": word}, ascii_only=escaped) for word in words)
+    template = learnt(chunk({"role": "assistant", "content": "first"}, ascii_only=escaped)[6:-2])
+    received = b"before" + run + rest
+    assert template.run_in(received, len(b"before")) == ("".join(words), len(received) - len(rest))
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        text("x")[6:-2].replace(b"null", b'"stop"'),
-        text("x")[6:-2].replace(b"gen-1", b"gen-2"),
-        text("x")[6:-2].replace(b'"x"', b'"x","reasoning":"y"'),
-        text("x")[6:-2].replace(b'"x"', b"null"),
-        text("x")[6:-2].replace(b'"x"', b'["x"]'),
-        text("x")[6:-2].replace(b'"x"', b'"x'),
-        text("x")[6:-2].replace(b'"x"', b'"\xff"'),
-        text("x")[6:-2] + b" ",
-        chunk({"role": "assistant", "content": "x"}, usage=USAGE)[6:-2],
-        chunk({"role": "assistant", "content": "x"}, error={"code": 500})[6:-2],
+        text("x").replace(b"null", b'"stop"'),
+        text("x").replace(b"gen-1", b"gen-2"),
+        text("x").replace(b'"x"', b'"x","reasoning":"y"'),
+        text("x").replace(b'"x"', b'"x","y"'),
+        text("x").replace(b'"x"', b"null"),
+        text("x").replace(b'"x"', b'["x"]'),
+        text("x").replace(b'"x"', b'"x'),
+        text("x").replace(b'"x"', b'"x\\"'),
+        text("x").replace(b'"x"', b'"\xff"'),
+        text("x").replace(b'"x"', b'"\n"'),
+        text("x").replace(b"\n\n", b" \n\n"),
+        text("x").replace(b"\n\n", b"\ndata: y\n\n"),
+        text("x").replace(b"data: ", b"data:"),
+        chunk({"role": "assistant", "content": "x"}, usage=USAGE),
+        chunk({"role": "assistant", "content": "x"}, error={"code": 500}),
         b"",
+        b"\n\n",
     ],
 )
 def test_the_template_leaves_to_the_parser_what_differs_in_more_than_the_text(other):
-    template = TextTemplate()
-    template.learn(text("first")[6:-2])
-    assert template.text_in(text("second")[6:-2]) == "second"
-    assert template.text_in(other) is None
+    template = learnt(text("first")[6:-2])
+    assert template.run_in(text("second"), 0) == ("second", len(text("second")))
+    assert template.run_in(other, 0) is None
+    after = template.run_in(text("second") + other, 0)
+    assert after in (None, ("second", len(text("second"))))
+
+
+@pytest.mark.parametrize("halves", [(b"\xc3", b"\xa4"), (b'x","', b"y\\"), (b"x\\", b'","y')])
+def test_two_broken_texts_make_no_whole_one(halves):
+    broken = b"".join(text("x").replace(b'"x"', b'"' + half + b'"') for half in halves)
+    assert learnt(text("first")[6:-2]).run_in(broken, 0) is None
 
 
 @pytest.mark.parametrize(
@@ -390,6 +421,4 @@ def test_the_template_leaves_to_the_parser_what_differs_in_more_than_the_text(ot
     ],
 )
 def test_a_text_in_the_wrong_place_makes_no_template(first):
-    template = TextTemplate()
-    template.learn(first)
-    assert template.text_in(first) is None
+    assert learnt(first).run_in(b"data: " + first + b"\n\n", 0) is None
