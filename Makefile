@@ -3,6 +3,9 @@ PYTHON ?= python3
 SUITE := $(PYTHON) -m emulator
 PYTEST := venv/bin/python -m pytest
 
+# Where it is set, every process would compile the project and rewrite the tests' assertions anew: a third of `make unit`.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help dev demo setup doctor test unit store store-turns store-accounts suite launcher bench fuzz lint format types check lock openapi clean
 
@@ -24,8 +27,8 @@ doctor: ## show which Python, Node, Java, Redis and emulators are used
 test: unit store suite launcher ## run every test; runs beside `make dev`
 
 unit: setup ## tests without sockets (half a minute), then those of the stand-in over real ones
-	$(PYTEST) tests/unit --disable-socket --allow-unix-socket -n 2 --dist loadfile
-	$(PYTEST) tests/standin
+	$(PYTEST) tests/unit --disable-socket --allow-unix-socket -n 2 --dist loadfile -p no:schemathesis
+	$(PYTEST) tests/standin -n 2 --dist loadfile -p no:schemathesis
 
 store: setup ## the ledger, the repositories and the security rules on the Firestore emulator, in two halves at once
 	@$(MAKE) --no-print-directory -j2 store-turns store-accounts

@@ -125,7 +125,7 @@ class Api:
         while time.monotonic() < end:
             if found := look():
                 return found
-            time.sleep(0.01)
+            time.sleep(0.002)
         raise AssertionError(f"nothing within {within_s} s")
 
 
@@ -146,6 +146,8 @@ def running() -> Iterator[Api]:
 
 @pytest.fixture
 def api(running: Api) -> Api:
+    running.lines.clear()
     assert running.call("POST", "/_standin/reset").status == 200
+    running.eventually(lambda: any("/_standin/reset" in line for line in running.lines))  # written after the answer
     running.lines.clear()
     return running

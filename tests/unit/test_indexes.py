@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -324,19 +325,17 @@ class Recorder:
         return iter([RunAggregationQueryResponse(result=result)])
 
 
-@pytest.fixture
-def recorder(monkeypatch):
+@cache
+def asked_by(name: str) -> tuple[Asked, ...]:
+    """What the function asks: always the same, so it is called once, however many indexes are held against it."""
     recorder = Recorder()
     client = firestore.Client(project="demo-indexes", credentials=AnonymousCredentials())
-    monkeypatch.setattr(firestore.Client, "_firestore_api", property(lambda _: recorder))
-    monkeypatch.setitem(clients._made, "firestore", client)
-    return recorder
-
-
-def asked_by(name: str, recorder: Recorder) -> list[Asked]:
-    ALL_QUERIES[name]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(firestore.Client, "_firestore_api", property(lambda _: recorder))
+        patch.setitem(clients._made, "firestore", client)
+        ALL_QUERIES[name]()
     assert recorder.queries, f"{name} asked nothing"
-    return [Asked.by(query) for query in recorder.queries]
+    return tuple(Asked.by(query) for query in recorder.queries)
 
 
 QUERY_METHODS = {"where", "order_by", "collection_group", "find_nearest"}
@@ -369,14 +368,14 @@ def test_every_function_that_queries_is_listed_here():
 
 
 @pytest.mark.parametrize("name", ALL_QUERIES)
-def test_the_query_has_its_index(name, recorder):
-    missing = [asked for asked in asked_by(name, recorder) if not INDEXES.serve(asked)]
+def test_the_query_has_its_index(name):
+    missing = [asked for asked in asked_by(name) if not INDEXES.serve(asked)]
     assert not missing, f"firestore.indexes.json has no index for {missing}"
 
 
 @pytest.mark.parametrize("composite", INDEXES.composites, ids=str)
-def test_the_composite_index_serves_a_query(composite, recorder):
-    asked = [one for name in ALL_QUERIES for one in asked_by(name, recorder)]
+def test_the_composite_index_serves_a_query(composite):
+    asked = [one for name in ALL_QUERIES for one in asked_by(name)]
     assert any(composite.serves(one) for one in asked), "an index that no query needs costs every write"
 
 

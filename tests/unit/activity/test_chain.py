@@ -82,7 +82,10 @@ def sealed(chain: list[Stored]) -> list[Stored]:
 
 
 CHAINS = st.lists(HAPPENINGS, min_size=1, max_size=4).map(chained)
-LONGER_CHAINS = st.lists(HAPPENINGS, min_size=2, max_size=4).map(chained)
+# Where an entry stands is what matters here, and not what it says; that two say the same happens often.
+PLAIN = st.builds(happened, st.sampled_from(["a.b", "c.d"]))
+PLAIN_CHAINS = st.lists(PLAIN, min_size=1, max_size=4).map(chained)
+LONGER_CHAINS = st.lists(PLAIN, min_size=2, max_size=4).map(chained)
 
 
 def another(value: Any) -> Any:
@@ -122,7 +125,7 @@ def test_an_edit_with_a_mended_hash_is_found_at_the_next_entry(data, chain):
     assert first_break(chain) == at + 2
 
 
-@given(st.data(), CHAINS)
+@given(st.data(), PLAIN_CHAINS)
 def test_an_edit_of_a_stored_hash_is_found(data, chain):
     at = data.draw(st.integers(0, len(chain) - 1))
     entry, stored_hash = chain[at]
@@ -151,13 +154,13 @@ def test_swapped_entries_are_found_where_the_first_of_them_stood(data, chain):
     assert first_break(chain) == first + 1
 
 
-@given(st.data(), CHAINS)
+@given(st.data(), PLAIN_CHAINS)
 def test_a_repeated_entry_is_found(data, chain):
     at = data.draw(st.integers(0, len(chain) - 1))
     assert first_break([*chain[: at + 1], *chain[at:]]) == at + 2
 
 
-@given(st.data(), CHAINS, HAPPENINGS)
+@given(st.data(), PLAIN_CHAINS, PLAIN)
 def test_an_inserted_entry_is_found_at_once_or_by_the_one_behind_it(data, chain, happening):
     at = data.draw(st.integers(0, len(chain) - 1))
     head = EMPTY if at == 0 else Head(chain[at - 1][0].n, chain[at - 1][1])
@@ -165,7 +168,7 @@ def test_an_inserted_entry_is_found_at_once_or_by_the_one_behind_it(data, chain,
     assert first_break([*chain[:at], (forged, entry_hash(forged)), *chain[at:]]) == at + 2
 
 
-@given(CHAINS, CHAINS)
+@given(PLAIN_CHAINS, PLAIN_CHAINS)
 def test_another_users_chain_does_not_continue_this_one(chain, other):
     assert first_break([*chain, *other]) == len(chain) + 1
 

@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openai.lib.streaming.chat import ChatCompletionStreamState
-from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from functions.chat.domain import Outcome, Status, TokenUsage
 from functions.openai_api import schemas
@@ -87,6 +85,9 @@ def frames(*events, turn=None, **options):
 
 def assembled(*events, **options):
     """What openai-python makes of the stream."""
+    from openai.lib.streaming.chat import ChatCompletionStreamState
+    from openai.types.chat import ChatCompletionChunk
+
     state = ChatCompletionStreamState()
     for frame in frames(*events, **options):
         state.handle_chunk(ChatCompletionChunk.model_validate(frame))
@@ -256,6 +257,8 @@ def outcome(**changes):
 
 def whole(**changes):
     """A completion as its client parses it; it fits both our description and the SDK's types."""
+    from openai.types.chat import ChatCompletion
+
     raw = completion(Turn(), outcome(**changes), CREDITS)
     schemas.ChatCompletion.model_validate_json(raw)
     return ChatCompletion.model_validate_json(raw)

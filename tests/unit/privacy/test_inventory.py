@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -114,9 +115,10 @@ def _names(
     return [each.value if isinstance(each, ast.Constant) else None for each in given] or [None]
 
 
-def roots_in_code() -> set[str]:
+@cache
+def roots_in_code() -> frozenset[str]:
     paths = [path for path in SOURCES if relative(path) not in NAMES_FROM_DECLARATIONS]
-    return {root for path in paths for root in roots_in(path)} | {"privacy_jobs"}
+    return frozenset(root for path in paths for root in roots_in(path)) | {"privacy_jobs"}
 
 
 def test_the_rules_and_the_code_are_read_as_they_are():

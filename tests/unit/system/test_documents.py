@@ -15,14 +15,18 @@ def get(path: str):
     return serve(http.routes)(Request(EnvironBuilder(path=path).get_environ()))
 
 
+@pytest.fixture(scope="module")
+def whole():
+    return api.document()
+
+
 @pytest.mark.parametrize("path", ["/api/v1/openapi.json", "/api/v1/docs"])
-def test_however_many_ask_it_is_made_once(monkeypatch, path):
+def test_however_many_ask_it_is_made_once(monkeypatch, path, whole):
     made = []
-    whole = api.document
 
     def counted():
         made.append(1)
-        return whole()
+        return whole
 
     monkeypatch.setattr(api, "document", counted)
     http._document_as_json.cache_clear()
@@ -31,5 +35,5 @@ def test_however_many_ask_it_is_made_once(monkeypatch, path):
     assert (len(answers), len(made)) == (1, 1)
 
 
-def test_it_is_the_document_of_the_whole_api():
-    assert json.loads(get("/api/v1/openapi.json").get_data()) == api.document()
+def test_it_is_the_document_of_the_whole_api(whole):
+    assert json.loads(get("/api/v1/openapi.json").get_data()) == whole
