@@ -229,6 +229,7 @@ class Turn:
         try:
             start = self._start_event()
             self._log.append([start], upstream_id=self._new_upstream_id())
+            self._log_at = time.monotonic() + UNREAD_LOGGED_EVERY_S
             yield [start]
             if self._upstream is not None:
                 yield from self._relay()
@@ -290,7 +291,7 @@ class Turn:
         follows the log from elsewhere hears of them in a moment.
         """
         now = time.monotonic()
-        if self._is_read or self._answer.is_full or now >= self._log_at:
+        if self._is_read or self._answer.is_full or now >= self._log_at or self._has_new_upstream_id:
             self._unlogged = []
             self._log_at = now + UNREAD_LOGGED_EVERY_S
             return False
@@ -325,13 +326,17 @@ class Turn:
     def _interrupted(self, error: AppError) -> Event:
         return {"type": "end", "status": Status.INTERRUPTED.value, "error": self._error_object(error)}
 
+    @property
+    def _has_new_upstream_id(self) -> bool:
+        """Whether the provider's id of this answer is known, and the log does not have it yet."""
+        return self._upstream is not None and self._upstream.generation_id != self._noted_upstream_id
+
     def _new_upstream_id(self) -> str | None:
-        """The provider's id of this answer, unless the log has it already."""
-        known = self._upstream.generation_id if self._upstream else None
-        if known == self._noted_upstream_id:
+        """That id, for the log; None when there is none to tell."""
+        if self._upstream is None or not self._has_new_upstream_id:
             return None
-        self._noted_upstream_id = known
-        return known
+        self._noted_upstream_id = self._upstream.generation_id
+        return self._noted_upstream_id
 
     def _start_event(self) -> Event:
         return {

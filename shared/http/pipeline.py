@@ -321,12 +321,16 @@ class _Exchange:
         return self._with_headers(response, error)
 
     def _with_headers(self, response: Response, error: AppError | None = None) -> Response:
-        response.headers.setdefault("Cache-Control", _NO_STORE)
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["X-Request-Id"] = self._trace.trace_id
-        for name, value in (self._admission.headers if self._admission else {}).items():
-            response.headers.setdefault(name, value)
-        response.headers.update(self._dialect.headers(response.headers, error, self._elapsed_ms()))
+        told = {
+            "Cache-Control": _NO_STORE,
+            "X-Content-Type-Options": "nosniff",
+            "X-Request-Id": self._trace.trace_id,
+            **(self._admission.headers if self._admission else {}),
+        }
+        said = {name.lower() for name, _ in response.headers}
+        # Extended, because setting a header looks through all the others.
+        response.headers.extend({name: value for name, value in told.items() if name.lower() not in said})
+        response.headers.extend(self._dialect.headers(response.headers, error, self._elapsed_ms()))
         self._allow_origin(response)
         return response
 

@@ -36,16 +36,19 @@ class Admission:
         self.headers = headers
         self._tokens = tokens
         self._slot = slot
+        self._taken = 0
 
     def charge_tokens(self, tokens: int) -> None:
-        """Count what the answer really took. More than was left makes the caller's next request wait."""
-        if self._tokens and tokens > 0:
-            limiter().charge(Bucket(self._tokens.key, self._tokens.policy, tokens))
+        """Note what the answer really took, for `release` to count. More than was left makes the caller's next request
+        wait.
+        """
+        self._taken += max(tokens, 0)
 
     def release(self) -> None:
-        """Free the place among those that run at the same time; again is nothing."""
-        if self._slot:
-            limiter().release(self._slot)
+        """Count the tokens, and free the place among those that run at the same time; again is nothing."""
+        taken, self._taken = self._taken, 0
+        charge = Bucket(self._tokens.key, self._tokens.policy, taken) if self._tokens and taken else None
+        limiter().end(charge, self._slot)
 
 
 def admit(

@@ -96,13 +96,15 @@ class Limiter:
 
     def charge(self, bucket: Bucket) -> None:
         """Take the bucket's cost even if it is not there: the next request waits."""
-        if not self._told_redis(partial(self._shared.charge, bucket)):
-            self._local.charge(bucket, now_us=_now_us())
+        self.end(bucket, None)
 
-    def release(self, slot: Slot) -> None:
-        """Free the slot, at once; again is nothing. Without Redis its lease there ends by itself."""
-        if self.held.drop(slot):
-            self._told_redis(partial(self._shared.release, slot))
+    def end(self, charge: Bucket | None, slot: Slot | None) -> None:
+        """Take the bucket's cost as `charge` does, and free the slot at once; to free it again is nothing. Without
+        Redis the slot's lease there ends by itself.
+        """
+        released = slot if slot and self.held.drop(slot) else None
+        if (charge or released) and not self._told_redis(partial(self._shared.end, charge, released)) and charge:
+            self._local.charge(charge, now_us=_now_us())
 
     def _renew(self, slots: list[Slot]) -> None:
         """Also tells Redis of slots that were taken while it was away."""
@@ -110,7 +112,7 @@ class Limiter:
             return
         for slot in slots:
             if slot not in self.held:  # released while the call was under way, which has put it back
-                self._told_redis(partial(self._shared.release, slot))
+                self._told_redis(partial(self._shared.end, None, slot))
 
     def _told_redis(self, tell: Callable[[], None]) -> bool:
         if not self._reachability.may_ask():

@@ -64,15 +64,18 @@ return answer
 then for the slots how many there are, the lease in microseconds and the id. Answers 1 or 0, what was used of each
 bucket and how many slots were held."""
 
-_CHARGE = Script("""
-local clock = redis.call('TIME')
-local now = clock[1] * 1000000 + clock[2]
-local used = math.max((redis.call('GET', KEYS[1]) or now) - now, 0)
-used = math.min(used + ARGV[1], math.max(used, tonumber(ARGV[2])))
-redis.call('SET', KEYS[1], now + used, 'PX', math.ceil(used / 1000))
-return used
+_END = Script("""
+if #ARGV >= 2 then
+  local clock = redis.call('TIME')
+  local now = clock[1] * 1000000 + clock[2]
+  local used = math.max((redis.call('GET', KEYS[1]) or now) - now, 0)
+  used = math.min(used + ARGV[1], math.max(used, tonumber(ARGV[2])))
+  redis.call('SET', KEYS[1], now + used, 'PX', math.ceil(used / 1000))
+end
+if #ARGV % 2 == 1 then redis.call('ZREM', KEYS[#KEYS], ARGV[#ARGV]) end
 """)
-"""ARGV: the cost and the most that may be owed, in microseconds. Answers what is used now."""
+"""KEYS: a bucket to charge, then slots to leave; each may be missing. ARGV: for the bucket the cost and the most that
+may be owed, in microseconds; for the slots the id."""
 
 _RENEW = Script("""
 local clock = redis.call('TIME')
@@ -104,12 +107,12 @@ class SharedBuckets:
         slots_in_use = found.pop() if slot is not None else 0
         return Verdict(admitted == 1, tuple(found), slots_in_use)
 
-    def charge(self, bucket: Bucket) -> None:
-        self._link.run(_CHARGE, [bucket.key], [bucket.cost_us, debt_cap_us(bucket.policy)])
-
     def renew(self, slots: Sequence[Slot]) -> None:
         """Begin the leases anew. One that was lost with Redis's memory is there again."""
         self._link.run(_RENEW, [slot.key for slot in slots], [self._lease_us, *(slot.id for slot in slots)])
 
-    def release(self, slot: Slot) -> None:
-        self._link.call("ZREM", slot.key, slot.id)
+    def end(self, charge: Bucket | None, slot: Slot | None) -> None:
+        """Charge the one and free the other; each may be missing."""
+        keys = [each.key for each in (charge, slot) if each]
+        taken = (charge.cost_us, debt_cap_us(charge.policy)) if charge else ()
+        self._link.run(_END, keys, [*taken, *([slot.id] if slot else [])])

@@ -50,13 +50,16 @@ def test_a_generation_counts_for_user_key_address_tokens_and_place(caller, addre
         ),
         "RateLimit": '"generate";r=19;t=3, "generate-key";r=9;t=6, "tokens";r=40000;t=0, "concurrency";r=1',
     }
-    admitted.charge_tokens(30_000)
     network = address.removesuffix("1") + "/64"
-    keys = [f"limits:{{all}}:{name}:{caller.uid}" for name in ("generate", "tokens", "concurrency")]
-    keys += [f"limits:{{all}}:generate-key:{caller.key.id}", f"limits:{{all}}:generate-address:{network}"]
-    assert store.exists(*keys) == 5
-    assert all(0 < store.pttl(key) <= 60_000 for key in keys)
+    tokens, place = (f"limits:{{all}}:{name}:{caller.uid}" for name in ("tokens", "concurrency"))
+    keys = [f"limits:{{all}}:generate:{caller.uid}", f"limits:{{all}}:generate-key:{caller.key.id}"]
+    keys += [f"limits:{{all}}:generate-address:{network}"]
+    assert [store.exists(*keys), store.exists(tokens), store.exists(place)] == [3, 0, 1]
+    assert all(0 < store.pttl(key) <= 60_000 for key in [*keys, place])
+    admitted.charge_tokens(30_000)
     admitted.release()
+    assert [store.exists(*keys), store.exists(tokens), store.exists(place)] == [3, 1, 0]
+    assert 0 < store.pttl(tokens) <= 60_000
 
 
 def test_all_keys_of_one_request_are_on_one_node_of_a_cluster(uid):

@@ -88,19 +88,19 @@ def test_a_slot_taken_while_redis_was_away_counts_for_others_once_it_is_back(new
         assert here.admit([], slot).admitted
     probe = new_slot(slots)
     assert elsewhere.admit([], probe).admitted
-    elsewhere.release(probe)
+    elsewhere.end(None, probe)
     wire.become(Mood.FORWARDS)
 
     def is_full():
         late = new_slot(slots)
         if elsewhere.admit([], late).admitted:
-            elsewhere.release(late)
+            elsewhere.end(None, late)
             return False
         return True
 
     wait_until(is_full)
     for slot in mine:
-        here.release(slot)
+        here.end(None, slot)
     wait_until(lambda: not is_full())
 
 
@@ -110,7 +110,7 @@ def test_a_release_without_redis_fails_nobody(new_limiter, wire):
     mine = new_slot(slots)
     assert limiter.admit([], mine).admitted
     wire.become(Mood.DEAD)
-    limiter.release(mine)
+    limiter.end(None, mine)
     assert mine not in limiter.held
 
 

@@ -45,7 +45,7 @@ child = os.fork()
 if child == 0:
     mine = limiter()
     assert mine is not parents
-    mine.release(slot)
+    mine.end(None, slot)
     assert mine.admit([], new_slot(sys.argv[1])).admitted
     assert not mine.admit([], new_slot(sys.argv[1])).admitted
     assert mine.held._thread.is_alive()
@@ -91,7 +91,7 @@ def test_slots_of_a_killed_process_are_free_one_lease_later_and_not_before_it_di
         process.wait(timeout=10)
         late = new_slot(slots)
         wait_until(lambda: limiter.admit([], late).admitted)
-    limiter.release(late)
+    limiter.end(None, late)
 
 
 def test_a_forked_process_limits_for_itself_and_leaves_its_parents_slots_alone():

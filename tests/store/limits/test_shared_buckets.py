@@ -21,6 +21,12 @@ class RedisLimits(SharedBuckets):
         super().__init__(self.link, lease_s=LEASE_S)
         self.time = MovableTime(prefix)
 
+    def charge(self, bucket):
+        self.end(bucket, None)
+
+    def release(self, slot):
+        self.end(None, slot)
+
     def advance(self, us):
         self.time.advance(us)
 
@@ -54,7 +60,7 @@ def buckets(link):
 
 def test_what_one_bucket_refuses_takes_nothing_from_the_others(buckets, store):
     full, other, slots = new_key(), new_key(), new_key()
-    buckets.charge(hundred(full, 100))
+    buckets.end(hundred(full, 100), None)
     for _ in range(5):
         assert not buckets.admit([hundred(other), hundred(full)], new_slot(slots)).admitted
     assert store.exists(other, slots) == 0
@@ -75,7 +81,7 @@ def test_nothing_outlives_the_time_it_means_something(buckets, store, key):
     buckets.admit([Bucket(key, minute, 30)], new_slot(slots))
     assert 28_000 < store.pttl(key) <= 30_000
     assert 28_000 < store.pttl(slots) <= 30_000
-    buckets.charge(Bucket(key, minute, 10**9))
+    buckets.end(Bucket(key, minute, 10**9), None)
     assert 298_000 < store.pttl(key) <= 300_000
 
 
@@ -127,8 +133,18 @@ def test_a_released_slot_is_free_at_once(buckets):
     assert buckets.admit([], mine).admitted
     assert buckets.admit([], theirs).admitted
     assert not buckets.admit([], new_slot(slots)).admitted
-    buckets.release(mine)
+    buckets.end(None, mine)
     assert buckets.admit([], new_slot(slots)).admitted
+
+
+def test_a_bucket_is_charged_and_a_slot_freed_in_one_call(buckets, key):
+    slots = new_key()
+    mine, other = new_slot(slots), new_slot(slots)
+    buckets.admit([], mine)
+    buckets.admit([], other)
+    buckets.end(hundred(key, 100), mine)
+    assert not buckets.admit([hundred(key)], None).admitted
+    assert buckets.admit([], new_slot(slots)).slots_in_use == 1
 
 
 def test_a_renewal_brings_back_a_slot_that_redis_has_forgotten(buckets, store):

@@ -32,14 +32,11 @@ class FakeShared(SharedBuckets):
         self._called("admit", slot, *(bucket.key for bucket in buckets))
         return Verdict(admitted=True, used_us=(0,) * len(buckets))
 
-    def charge(self, bucket):
-        self._called("charge", bucket.key, bucket.cost)
-
     def renew(self, slots):
         self._called("renew", *(slot.id for slot in slots))
 
-    def release(self, slot):
-        self._called("release", slot.id)
+    def end(self, charge, slot):
+        self._called("end", charge and (charge.key, charge.cost), slot and slot.id)
 
 
 class Clock:
@@ -149,10 +146,10 @@ def test_a_slot_taken_locally_is_free_for_the_next_at_once(limiter, shared):
     mine = Slot("slots", "mine", ONE)
     assert admit(limiter, slot=mine)
     assert not admit(limiter, "other", slot=Slot("slots", "theirs", ONE))
-    limiter.release(mine)
+    limiter.end(None, mine)
     theirs = Slot("slots", "theirs", ONE)
     assert admit(limiter, "other", slot=theirs)
-    limiter.release(theirs)
+    limiter.end(None, theirs)
 
 
 def test_a_slot_of_redis_still_counts_here_when_redis_goes_away(limiter, shared):
@@ -160,15 +157,15 @@ def test_a_slot_of_redis_still_counts_here_when_redis_goes_away(limiter, shared)
     assert admit(limiter, slot=mine)
     shared.is_there = False
     assert not admit(limiter, slot=Slot("slots", "theirs", ONE))
-    limiter.release(mine)
+    limiter.end(None, mine)
 
 
 def test_a_slot_is_released_once_however_often_it_is_said(limiter, shared):
     mine = Slot("slots", "mine", ONE)
     admit(limiter, slot=mine)
     for _ in range(3):
-        limiter.release(mine)
-    assert [call for call in shared.calls if call[0] == "release"] == [("release", "mine")]
+        limiter.end(None, mine)
+    assert [call for call in shared.calls if call[0] == "end"] == [("end", None, "mine")]
 
 
 def test_a_slot_released_while_it_was_being_renewed_is_released_again():
@@ -177,14 +174,14 @@ def test_a_slot_released_while_it_was_being_renewed_is_released_again():
     class Slow(FakeShared):
         def renew(self, slots):
             super().renew(slots)
-            slow_limiter.release(slots[0])
+            slow_limiter.end(None, slots[0])
 
     shared = Slow()
     slow_limiter = Limiter(shared)
     mine = Slot("slots", "mine", ONE)
     slow_limiter.held.add(mine)
     slow_limiter._renew([mine])
-    assert [call[0] for call in shared.calls] == ["renew", "release", "release"]
+    assert [call[0] for call in shared.calls] == ["renew", "end", "end"]
 
 
 def test_a_refused_request_holds_no_slot(limiter, shared):
