@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from functions.chat import repository, schemas
+from functions.chat import removal, repository, schemas
 from functions.chat.search import service as search
 from functions.chat.search.schemas import SearchQuery
 from functions.chat.transfer import importing
@@ -198,6 +198,26 @@ def test_a_larger_file_takes_in_what_is_new(ada):
         ("[2]", "It is in the file twice."),
         ("[0]", "It was imported before."),
     ]
+
+
+def test_what_is_still_being_removed_is_not_taken_in_before_it_has_gone(ada, monkeypatch):
+    content = [flat(1, ["one", "two"])]
+    [made] = take_in(ada, content)["imported"]
+    with monkeypatch.context() as dying:
+        dying.setattr(removal, "REQUEST_TIME_S", 0.0)
+        assert ada.request("DELETE", f"/api/v1/conversations/{made['conversation_id']}").status_code == 204
+
+    early = take_in(ada, content)
+    assert [each["reason"] for each in early["skipped"]] == [
+        "It is still being removed; send the file again in a minute."
+    ]
+    removal.sweep(now=utc_now() + timedelta(minutes=2))
+    assert messages_stored(ada.uid) == 0
+
+    [again] = take_in(ada, content)["imported"]
+    removal.sweep(now=utc_now() + timedelta(minutes=2))
+    assert again["conversation_id"] == made["conversation_id"]
+    assert messages_stored(ada.uid) == 2
 
 
 def test_two_users_take_in_the_same_file_apart(ada, bob):
