@@ -224,20 +224,6 @@ class Outcome:
         return parts
 
 
-def path_to(message_id: str | None, messages: Mapping[str, Message]) -> tuple[list[Message], str | None]:
-    """The branch that ends at `message_id`, oldest first, and the first ancestor that is not among `messages`."""
-    path: list[Message] = []
-    seen: set[str] = set()
-    while message_id is not None and message_id not in seen:
-        message = messages.get(message_id)
-        if message is None:
-            return path[::-1], message_id
-        seen.add(message_id)
-        path.append(message)
-        message_id = message.parent_id
-    return path[::-1], None
-
-
 def require_answers_to_calls(results: Sequence[Part], asked: Message | None) -> None:
     """Results of tools answer exactly the calls of the message they follow. Raises InvalidRequest naming the field."""
     open_calls = {call["id"] for call in asked.tool_calls} if asked else set()
