@@ -224,6 +224,15 @@ class Outcome:
         return parts
 
 
+def overflowing_field(generation: Generation) -> str:
+    """What of the request to make shorter, or otherwise, when the model cannot read so much."""
+    if generation.conversation_id is None:
+        return "messages"
+    if generation.user_message_id is None:
+        return "model"  # an answer is made anew, or gone on with: nothing was sent but how
+    return "tool_results" if generation.question_role == Role.TOOL else "content"
+
+
 def require_answers_to_calls(results: Sequence[Part], asked: Message | None) -> None:
     """Results of tools answer exactly the calls of the message they follow. Raises InvalidRequest naming the field."""
     open_calls = {call["id"] for call in asked.tool_calls} if asked else set()

@@ -26,8 +26,8 @@ from functions.openai_api.schemas import OfferedModel
 from shared import events, log, store
 from shared.clients import openrouter
 from shared.clock import utc_now
-from shared.errors import Conflict, UpstreamError
-from shared.openrouter import Cancellation, Embeddings, UpstreamFailedMidStream, asking
+from shared.errors import Conflict, FieldError, UpstreamError
+from shared.openrouter import CONTEXT_LENGTH_EXCEEDED, Cancellation, Embeddings, UpstreamFailedMidStream, asking
 from shared.settings import settings
 from shared.trace import current_trace
 
@@ -209,7 +209,11 @@ def _ask(job: _Job) -> Embeddings:
 
 
 def _of_model(error: UpstreamError) -> UpstreamError:
-    return error.reason if isinstance(error, UpstreamFailedMidStream) else error
+    """What the model failed with, naming what is too long for it."""
+    failure = error.reason if isinstance(error, UpstreamFailedMidStream) else error
+    if failure.details.get("error_type") == CONTEXT_LENGTH_EXCEEDED:
+        failure.fields = (FieldError("input", "is more than the model can read"),)
+    return failure
 
 
 def _used(job: _Job, given: Embeddings) -> tuple[int, int]:

@@ -1,5 +1,7 @@
 """The rules of conversations: what a branch is, what an answer is made of, what a conversation is called."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
@@ -10,12 +12,14 @@ from hypothesis import strategies as st
 from functions.chat.domain import (
     TITLE_CHARS,
     UNTITLED,
+    Generation,
     Message,
     Outcome,
     Question,
     Settings,
     Status,
     merged_reasoning,
+    overflowing_field,
     require_answers_to_calls,
     title_from,
 )
@@ -142,3 +146,27 @@ def test_only_a_question_of_its_own_adds_a_message():
     assert Question(parts=({"type": "text", "text": "hi"},)).adds_message
     assert not Question(regenerates="m1").adds_message
     assert not Question(continues="m1").adds_message
+
+
+@pytest.mark.parametrize(
+    ("made", "field"),
+    [
+        ({"conversation_id": None}, "messages"),
+        ({}, "content"),
+        ({"question_role": "tool"}, "tool_results"),
+        ({"user_message_id": None}, "model"),
+    ],
+)
+def test_what_is_too_long_is_called_as_the_request_called_it(made, field):
+    generation = Generation(
+        id="gen_1",
+        uid="ada",
+        conversation_id="conv_1",
+        message_id="msg_2",
+        user_message_id="msg_1",
+        parent_id=None,
+        model="acme/one",
+        markup_percent=0,
+        started_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+    assert overflowing_field(replace(generation, **made)) == field
