@@ -35,7 +35,7 @@ from shared.firestore_wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from google.cloud.firestore import FieldFilter
@@ -60,6 +60,7 @@ __all__ = [
     "WriteRefused",
     "WriteResult",
     "commit",
+    "commit_patiently",
     "document",
     "field_filter",
     "new_batch",
@@ -73,6 +74,9 @@ PATIENCE_S = 10.0
 """How long a call may take with its repetitions."""
 COMMIT_ATTEMPTS = 6
 CONTENTION_PAUSE_S = 0.05
+PATIENT_PAUSES_S = (0.2, 0.6, 1.5)
+_NEVER_SET = "untouched"
+"""A field that no document has: removing it changes nothing of a document, and fails when there is none."""
 _READS_RETRIED = frozenset({"UNAVAILABLE", "INTERNAL", "RESOURCE_EXHAUSTED"})
 _COMMITS_RETRIED = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED"})
 _OUT_OF_REACH = {
@@ -169,6 +173,10 @@ class Batch:
         with self._write(reference) as write:
             wire.put_deletion(write, reference._document_path, option)  # noqa: SLF001  # the library's name for it
 
+    def require(self, reference: AnyReference) -> None:
+        """Change nothing of a document; the batch fails with StaleWrite when it is not there."""
+        self.update(reference, {_NEVER_SET: DELETE_FIELD})
+
     @contextmanager
     def _write(self, reference: AnyReference) -> Iterator[Any]:
         writes = self.request.writes
@@ -237,6 +245,21 @@ def new_batch() -> Batch:
 def commit(batch: Batch) -> list[WriteResult]:
     """Commit once. Raises AlreadyExists, StaleWrite, WriteRefused, or Unavailable when Firestore is out of reach."""
     return Committing(batch, at_once=False).result()
+
+
+def commit_patiently(make: Callable[[], Batch]) -> None:
+    """Commit what `make` gives, again after pauses while Firestore is out of reach: a paid answer is worth waiting for.
+
+    Raises as `commit` does. When only the answer to an attempt was lost, the next may raise AlreadyExists.
+    """
+    for pause_s in PATIENT_PAUSES_S:
+        try:
+            commit(make())
+        except Unavailable:
+            time.sleep(pause_s)
+        else:
+            return
+    commit(make())
 
 
 def start_committing(batch: Batch) -> Committing:

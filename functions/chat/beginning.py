@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from functions.access import service as access
 from functions.chat import prompt, repository
@@ -36,12 +36,13 @@ from functions.credits import service as credits
 from functions.models import service as models
 from functions.models.domain import answer_tokens, highest_cost_pico_usd
 from shared import store
-from shared.errors import AppError, Conflict, InsufficientCredits, InvalidRequest, NotFound
+from shared.errors import AppError, Conflict, FieldError, InsufficientCredits, InvalidRequest, NotFound
 from shared.identity.recent import Recent
 from shared.ids import derived_id, new_id
+from shared.openrouter import CONTEXT_LENGTH_EXCEEDED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from functions.chat.domain import Part
@@ -60,6 +61,9 @@ _JUDGED_AT_MOST = 3
 _MESSAGES_BESIDE_HISTORY = 4
 """System prompt, summary, question, and the instruction to go on."""
 _BYTES_PER_TOKEN = 3
+_SHORTENED_UPSTREAM_TOKENS = 8_192
+"""For models that read no more than this the provider by itself leaves out the middle of what is too long
+(https://openrouter.ai/docs/guides/features/message-transforms)."""
 _CONVERSATIONS_REMEMBERED = 20_000
 _REMEMBERED_FOR = timedelta(minutes=5)
 
@@ -147,9 +151,10 @@ def begin(key: Key, conversation_id: str, question: Question, *, clock: Clock, k
 
 
 def begin_alone(key: Key, asked: Prompt, *, clock: Clock, keep_partial: bool) -> Turn:
-    """A turn outside any conversation. Raises as `begin` does."""
+    """A turn outside any conversation. Raises as `begin` does, and InvalidRequest for messages that nobody can read."""
     chain = models.choose(asked.model, plan=key.plan, fallbacks=asked.fallbacks)
     tokens, images, has_documents = prompt.bound_of(asked.messages, asked.parameters)
+    _require_room(chain, asked.messages, most_tokens=tokens)
     facts = Facts(images=images, has_documents=has_documents)
     amount_micro = _highest_micro(chain, tokens, facts, asked.max_tokens)
     terms = Terms(Settings(model=asked.model, max_tokens=asked.max_tokens), chain, amount_micro)
@@ -225,6 +230,24 @@ def _facts_first(key: Key, conversation_id: str, question: Question) -> Facts:
 def _stored_facts(key: Key, conversation_id: str) -> Facts:
     opened = repository.find_opened(key.uid, conversation_id)
     return Facts(settings=_settings_of(opened)) if opened else Facts()
+
+
+def _require_room(chain: Sequence[Model], messages: Sequence[Mapping[str, Any]], *, most_tokens: int) -> None:
+    """Refuse what no model of the chain can read, however few tokens it has; in doubt the model is asked.
+
+    A conversation needs no such rule: what goes along is cut, and of a question's length this is never certain.
+    """
+    largest = max(model.context_tokens for model in chain)
+    if most_tokens <= largest or largest <= _SHORTENED_UPSTREAM_TOKENS:
+        return
+    least = prompt.least_tokens(messages)
+    if least > largest:
+        raise InvalidRequest(
+            f"The messages have at least {least:,} tokens, and the model reads {largest:,}: shorten them or choose "
+            "another model.",
+            fields=[FieldError("messages", f"must not have more than {largest:,} tokens")],
+            error_type=CONTEXT_LENGTH_EXCEEDED,
+        )
 
 
 def _for_key(key: Key, terms: Terms, now: datetime) -> Terms:

@@ -224,18 +224,13 @@ class Outcome:
         return parts
 
 
-def path_to(message_id: str | None, messages: Mapping[str, Message]) -> tuple[list[Message], str | None]:
-    """The branch that ends at `message_id`, oldest first, and the first ancestor that is not among `messages`."""
-    path: list[Message] = []
-    seen: set[str] = set()
-    while message_id is not None and message_id not in seen:
-        message = messages.get(message_id)
-        if message is None:
-            return path[::-1], message_id
-        seen.add(message_id)
-        path.append(message)
-        message_id = message.parent_id
-    return path[::-1], None
+def overflowing_field(generation: Generation) -> str:
+    """What of the request to make shorter, or otherwise, when the model cannot read so much."""
+    if generation.conversation_id is None:
+        return "messages"
+    if generation.user_message_id is None:
+        return "model"  # an answer is made anew, or gone on with: nothing was sent but how
+    return "tool_results" if generation.question_role == Role.TOOL else "content"
 
 
 def require_answers_to_calls(results: Sequence[Part], asked: Message | None) -> None:

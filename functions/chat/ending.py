@@ -19,17 +19,16 @@ from functions.chat.events import GenerationCompleted, GenerationFailed, Generat
 from functions.credits import service as credits
 from shared import events, log, store
 from shared.clients import openrouter
-from shared.errors import Unavailable, UpstreamError
+from shared.errors import UpstreamError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
     from functions.credits.service import Hold
     from shared.store import Batch
 
 _ENDED_UNPAID = {"expired", "released"}
-_COMMIT_PAUSES_S = (0.2, 0.6, 1.5)
 
 
 @dataclass(frozen=True)
@@ -276,7 +275,7 @@ def _record_event(
 
 def _commit(generation: Generation, hold: Hold, outcome: Outcome, ended: Ended, place: Place) -> Ended:
     try:
-        _commit_patiently(lambda: _batch(generation, hold, outcome, ended, place))
+        store.commit_patiently(lambda: _batch(generation, hold, outcome, ended, place))
     except (store.StaleWrite, store.WriteRefused) as error:
         if ended.message is None:
             raise
@@ -285,20 +284,8 @@ def _commit(generation: Generation, hold: Hold, outcome: Outcome, ended: Ended, 
         return ended
     # The conversation was deleted while the answer was made, or cannot take it: it is paid for all the same.
     homeless = replace(ended, user_message=None, message=None)
-    _commit_patiently(lambda: _batch(generation, hold, outcome, homeless, place))
+    store.commit_patiently(lambda: _batch(generation, hold, outcome, homeless, place))
     return homeless
-
-
-def _commit_patiently(make: Callable[[], Batch]) -> None:
-    """Commit, again after pauses while Firestore is out of reach: a paid answer is worth waiting for."""
-    for pause_s in _COMMIT_PAUSES_S:
-        try:
-            store.commit(make())
-        except Unavailable:
-            time.sleep(pause_s)
-        else:
-            return
-    store.commit(make())
 
 
 def _pay(batch: Batch, generation: Generation, hold: Hold, usage: TokenUsage, now: datetime) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from functions.chat.domain import MESSAGE_OVERHEAD_TOKENS, Message, Role, Settings, json_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from functions.chat.domain import Part
 
@@ -20,6 +20,8 @@ _SUMMARY = (
 FRAME_BYTES = len((_SUMMARY + GO_ON).encode())
 """What is sent beside the words of the conversation, at most."""
 _SENT_SETTINGS = ("temperature", "top_p", "reasoning")
+MOST_BYTES_OF_A_TOKEN = 128
+"""The longest tokens are runs of spaces, and of dashes and dots in tables; a word's have a few bytes."""
 _LINKED = ("image_url", "file", "input_audio", "video_url")
 """Parts whose content is no text of the prompt: a link, or data that a model does not read as text."""
 
@@ -84,6 +86,16 @@ def bound_of(messages: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any
             else:
                 tokens += json_bytes(part)
     return tokens, images, boundless
+
+
+def least_tokens(messages: Iterable[Mapping[str, Any]]) -> int:
+    """The fewest tokens that the texts of these messages can have."""
+    text_bytes = 0
+    for message in messages:
+        content = message.get("content")
+        parts = [{"text": content}] if isinstance(content, str) else content or ()
+        text_bytes += sum(len(part.get("text", "").encode(errors="replace")) for part in parts)
+    return text_bytes // MOST_BYTES_OF_A_TOKEN
 
 
 def _rendered(

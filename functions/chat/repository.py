@@ -270,8 +270,7 @@ def add_turn(
     assert generation.conversation_id is not None, "what belongs to no conversation keeps no messages"
     place = generation.uid, generation.conversation_id
     if generation.parent_id is not None:
-        # Removes what is not there: the batch fails when the message that this turn follows was deleted meanwhile.
-        batch.update(_message(*place, generation.parent_id), {"untouched": DELETE_FIELD})
+        batch.require(_message(*place, generation.parent_id))  # it may have been deleted meanwhile
     if question is not None:
         batch.create(_message(*place, question.id), question.to_document())
     details = {"reasoning_details": reasoning_details} if reasoning_details else {}
@@ -432,7 +431,7 @@ def name_conversation(batch: Batch, uid: str, conversation_id: str, title: str, 
 
 def require_conversation(batch: Batch, uid: str, conversation_id: str) -> None:
     """Make the batch fail when the conversation is gone; it changes nothing of it."""
-    batch.update(_conversation(uid, conversation_id), {"untouched": DELETE_FIELD})
+    batch.require(_conversation(uid, conversation_id))
 
 
 def record_errand(

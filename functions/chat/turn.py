@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from functions.chat import ending, watch
 from functions.chat.answer import Answer
-from functions.chat.domain import NO_COST, Generation, Outcome, Status, TokenUsage
+from functions.chat.domain import NO_COST, Generation, Outcome, Status, TokenUsage, overflowing_field
 from functions.chat.generation_log import Append, Event, GenerationLog
 from functions.chat.schemas import Message as StoredMessage
 from functions.chat.schemas import TurnAnswer
@@ -27,6 +27,7 @@ from shared import log, metrics
 from shared.clients import openrouter
 from shared.errors import (
     AppError,
+    FieldError,
     InternalError,
     Unavailable,
     UpstreamBusy,
@@ -35,6 +36,7 @@ from shared.errors import (
     UpstreamTimeout,
 )
 from shared.openrouter import (
+    CONTEXT_LENGTH_EXCEEDED,
     Cancellation,
     ChatStream,
     StreamCancelled,
@@ -369,6 +371,7 @@ class Turn:
     def _end(self, usage: TokenUsage | None) -> Event:
         upstream, error = self._upstream, self.error
         if error is not None:
+            self._name_the_field(error)
             self._note_facts(error)
         self.outcome = Outcome(
             status=self._status,
@@ -397,6 +400,13 @@ class Turn:
         said = self._upstream.model if self._upstream else None
         asked = self._request.chain[self._asked - 1]
         return asked.slug if said in (asked.slug, asked.canonical_slug) else said and models.slug_of(said)
+
+    def _name_the_field(self, error: AppError) -> None:
+        """Of a prompt that was too long: models do not say what of our request it came from."""
+        reason = _reason(error)
+        if reason.details.get("error_type") == CONTEXT_LENGTH_EXCEEDED:
+            field = overflowing_field(self.generation)
+            reason.fields = (FieldError(field, "is more than the model can read with all that goes along"),)
 
     def _note_facts(self, error: AppError) -> None:
         """Give the error what the request's log line shall say; callers see none of it.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from functions.models import schemas, service
 from functions.models.views import model_view
 from functions.users import preferences
+from shared.errors import FieldError, NotFound
 from shared.http.function import http_function
 from shared.http.routes import Call, Routes
 from shared.identity.permissions import Permission
@@ -41,6 +42,32 @@ def list_models(call: Call[Any, schemas.ModelsQuery]) -> schemas.ModelList:
         view for view in views if (view.available or not query.available) and (view.favourite or not query.favourites)
     ]
     return schemas.ModelList(items=items, default=default)
+
+
+@routes.put("/api/v1/models/{author}/{name}/favourite", who=Permission.PROFILE_WRITE, status=204)
+def add_favourite(call: Call[Any, Any]) -> None:
+    """Make a model a favourite of the caller's; at most 50 may be.
+
+    Changes nothing else of the preferences, so what several devices do at once is all kept.
+    """
+    slug = _slug_of(call)
+    model = service.find(slug)
+    if model is None:
+        problem = FieldError("model", f"{slug!r} is not offered; GET /api/v1/models lists what is")
+        raise NotFound("There is no such model.", fields=[problem])
+    preferences.add_favourite(call.caller.uid, model.slug, now=call.now)
+
+
+@routes.delete("/api/v1/models/{author}/{name}/favourite", who=Permission.PROFILE_WRITE, status=204)
+def remove_favourite(call: Call[Any, Any]) -> None:
+    """Make a model a favourite of the caller's no longer, also one that is not offered any more."""
+    slug = _slug_of(call)
+    model = service.find(slug)
+    preferences.remove_favourites(call.caller.uid, {slug, model.slug} if model else {slug}, now=call.now)
+
+
+def _slug_of(call: Call[Any, Any]) -> str:
+    return f"{call.path['author']}/{call.path['name']}"
 
 
 def _is_wanted(offer: Offer, query: schemas.ModelsQuery) -> bool:

@@ -29,7 +29,7 @@ from shared import events, log, store
 from shared.breaker import breakers
 from shared.clients import openrouter
 from shared.clock import utc_now
-from shared.errors import Conflict, FieldError, InvalidRequest, NotFound, PermissionDenied, Unavailable
+from shared.errors import Conflict, FieldError, InvalidRequest, PermissionDenied, Unavailable
 from shared.openrouter import asking
 from shared.settings import settings
 
@@ -70,13 +70,11 @@ class Reviewed:
 # Asking
 
 
-def choose(
-    slug: str | None, *, plan: str, fallbacks: Sequence[str] = (), preferred: str | None = None
-) -> tuple[Model, ...]:
+def choose(slug: str | None, *, plan: str, fallbacks: Sequence[str] = ()) -> tuple[Model, ...]:
     """The models to ask in turn, the first that may be asked now first; those whose circuits are open are left out.
 
     Whoever names a model gets that one, or one of the fallbacks they name; where they name none, those of the operators
-    for it. For those who name no model it is `preferred` if they may ask it, before what the plan gives to anyone; of
+    for it. Those who name no model get what the plan gives to anyone, with the fallbacks they name behind the first; of
     these there is always one, also while all circuits are open (see `all_for_anyone_fail`).
 
     Raises InvalidRequest naming `model` or `fallbacks[i]`, PermissionDenied with the plan that it takes, UpstreamBusy
@@ -84,7 +82,7 @@ def choose(
     """
     if slug is None:
         asking.refuse_if_open(asking.SERVICE)
-        return _for_anyone(plan, fallbacks, preferred)
+        return _for_anyone(plan, fallbacks)
     known = _catalogue.look_up([slug, *fallbacks])
     named = _named(known, "model", slug, plan)
     others = _named_fallbacks(known, fallbacks, plan) or _usable(named.policy.fallbacks, plan)
@@ -105,13 +103,6 @@ def find(slug: str) -> Model | None:
     return None if entry is None else _model(entry, known.defaults)
 
 
-def get(slug: str) -> Model:
-    model = find(slug)
-    if model is None:
-        raise NotFound("There is no such model; GET /api/v1/models lists what is offered.")
-    return model
-
-
 def slug_of(reply_model: str) -> str:
     """The catalogue's name of what an answer says that it comes from; what it says, when the catalogue has none."""
     try:
@@ -122,15 +113,11 @@ def slug_of(reply_model: str) -> str:
     return reply_model if entry is None else entry.offer.slug
 
 
-def _for_anyone(plan: str, fallbacks: Sequence[str], preferred: str | None) -> tuple[Model, ...]:
-    wished = [preferred] if preferred else []
-    known = _catalogue.look_up([*wished, *fallbacks, *FOR_ANYONE])
+def _for_anyone(plan: str, fallbacks: Sequence[str]) -> tuple[Model, ...]:
+    known = _catalogue.look_up([*fallbacks, *FOR_ANYONE])
     others = _named_fallbacks(known, fallbacks, plan)
-    first = _usable(wished, plan)
-    if first and not others:
-        others = _usable(first[0].policy.fallbacks, plan)
     standing = _usable(known.defaults.for_anyone(plan), plan)
-    chain = [*first, *others, *standing] if first else [*standing[:1], *others, *standing[1:]]
+    chain = [*standing[:1], *others, *standing[1:]]
     if not chain:
         raise Unavailable("No model is offered right now; name one, or try again later.", retry_after_s=60)
     models = _models(chain, known.defaults)

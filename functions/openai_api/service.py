@@ -26,13 +26,12 @@ from functions.openai_api.schemas import OfferedModel
 from shared import events, log, store
 from shared.clients import openrouter
 from shared.clock import utc_now
-from shared.errors import Conflict, Unavailable, UpstreamError
-from shared.openrouter import Cancellation, Embeddings, UpstreamFailedMidStream, asking
+from shared.errors import Conflict, FieldError, UpstreamError
+from shared.openrouter import CONTEXT_LENGTH_EXCEEDED, Cancellation, Embeddings, UpstreamFailedMidStream, asking
 from shared.settings import settings
 from shared.trace import current_trace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import datetime
 
     from functions.credits.service import Hold
@@ -44,9 +43,7 @@ HOLD_TTL = timedelta(minutes=5)
 """Longer than any request for embeddings may take."""
 CACHED_S = 60.0
 _MAX_CACHED = 500
-_ATTEMPTS = 4
 _LEARN_COST_AFTER_S = 0.7
-_COMMIT_PAUSES_S = (0.2, 0.6, 1.5)
 _ENDED_UNPAID = {"expired", "released", "refused"}
 
 _cache: dict[str, tuple[float, EmbeddingModel | None]] = {}
@@ -212,7 +209,11 @@ def _ask(job: _Job) -> Embeddings:
 
 
 def _of_model(error: UpstreamError) -> UpstreamError:
-    return error.reason if isinstance(error, UpstreamFailedMidStream) else error
+    """What the model failed with, naming what is too long for it."""
+    failure = error.reason if isinstance(error, UpstreamFailedMidStream) else error
+    if failure.details.get("error_type") == CONTEXT_LENGTH_EXCEEDED:
+        failure.fields = (FieldError("input", "is more than the model can read"),)
+    return failure
 
 
 def _used(job: _Job, given: Embeddings) -> tuple[int, int]:
@@ -301,12 +302,12 @@ def _end(
         return made
 
     try:
-        _commit_patiently(lambda: batch(job.hold))
+        store.commit_patiently(lambda: batch(job.hold))
     except store.AlreadyExists:
         ended = credits.find_hold(job.uid, job.hold.id)
         assert ended is not None, "the hold was made before the model was asked"
         if ended.state in _ENDED_UNPAID:
-            _commit_patiently(lambda: batch(ended))
+            store.commit_patiently(lambda: batch(ended))
         else:
             log.info("settled by another attempt at the same request first", generation_id=job.id)
 
@@ -320,18 +321,6 @@ def _pay(batch: Batch, hold: Hold, charged_micro: int, now: datetime) -> None:
         credits.late_cost_into(batch, hold, charged_micro, now=now, ref=hold.ref)
     if charged_micro and (budget_id := hold.ref.get(access.KEY_BUDGET)):
         access.add_key_spending(batch, uid=hold.uid, budget_id=budget_id, micro=charged_micro, now=now)
-
-
-def _commit_patiently(make: Callable[[], Batch]) -> None:
-    """Commit, again after pauses while Firestore is out of reach: what was paid upstream is worth waiting for."""
-    for pause_s in _COMMIT_PAUSES_S:
-        try:
-            store.commit(make())
-        except Unavailable:
-            time.sleep(pause_s)
-        else:
-            return
-    store.commit(make())
 
 
 def _charge_for(pico_usd: int) -> int:

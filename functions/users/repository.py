@@ -29,7 +29,7 @@ from shared.pages import page
 from shared.store import READING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from google.cloud.firestore import DocumentReference, DocumentSnapshot, Transaction
 
@@ -164,6 +164,15 @@ def add_rename(batch: Batch, user: User, username: str, at: datetime) -> None:
 def add_preferences(batch: Batch, uid: str, preferences: Document, at: datetime) -> None:
     """Must come first in its batch: `shared.store.commit` gives the writes' times in their order."""
     batch.update(_user_ref(uid), {"preferences": dict(preferences), "updated_at": at})
+
+
+def add_favourite_models(batch: Batch, uid: str, slugs: Sequence[str], read: StoredPreferences, at: datetime) -> None:
+    """Change these alone of the preferences that were read; the batch fails when the account has changed since.
+
+    Must come first in its batch, like `add_preferences`.
+    """
+    option = firestore.LastUpdateOption(read.written_at)
+    batch.update(_user_ref(uid), {"preferences.favourite_models": list(slugs), "updated_at": at}, option=option)
 
 
 def add_open_upload(batch: Batch, uid: str, upload_id: str, *, until: datetime) -> None:

@@ -18,7 +18,7 @@ _LANGUAGE = re.compile(
 )
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}")
 _UPLOAD = re.compile(r"upl_[A-Za-z0-9]{22}")
-_MAX_FAVOURITES = 50
+MAX_FAVOURITES = 50
 
 
 # Profile
@@ -127,7 +127,7 @@ class Preferences(Body):
     language: Annotated[str, Field(max_length=35), AfterValidator(_language)] = "en"
     time_zone: Annotated[str, Field(max_length=64), AfterValidator(_time_zone)] = "UTC"
     default_model: Model | None = Field(default=None, description="None: the product's own default.")
-    favourite_models: Annotated[list[Model], Field(max_length=_MAX_FAVOURITES), AfterValidator(_distinct)] = Field(
+    favourite_models: Annotated[list[Model], Field(max_length=MAX_FAVOURITES), AfterValidator(_distinct)] = Field(
         default=[]
     )
     notifications: Notifications = Notifications()

@@ -16,10 +16,16 @@ from shared.openrouter.answers import (
     Usage,
 )
 from shared.openrouter.client import ChatStream, OpenRouter
-from shared.openrouter.errors import StreamCancelled, UpstreamAccountEmpty, UpstreamFailedMidStream
+from shared.openrouter.errors import (
+    CONTEXT_LENGTH_EXCEEDED,
+    StreamCancelled,
+    UpstreamAccountEmpty,
+    UpstreamFailedMidStream,
+)
 from shared.openrouter.transport import Cancellation, Timeouts
 
 __all__ = [
+    "CONTEXT_LENGTH_EXCEEDED",
     "AnnotationsDelta",
     "Cancellation",
     "ChatStream",

@@ -83,7 +83,8 @@ _REQUEST_TYPES = frozenset(
     }
 )
 _MODERATION_TYPES = frozenset({"content_policy_violation", "refusal"})
-_CONTEXT_LENGTH = "context_length_exceeded"
+CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
+"""The `error_type` of a prompt that is longer than its model can read."""
 _TOO_LONG = "The conversation is longer than this model can read: shorten the message or choose another model."
 _CONTEXT_LENGTH_TEXT = re.compile(r"context.length.exceeded|maximum context length", re.IGNORECASE)
 _ABOUT_OUR_ACCOUNT = re.compile(r"openrouter\.ai/|sk-or-", re.IGNORECASE)
@@ -240,7 +241,7 @@ def _translate(status: int, said: Said, retry_after_s: float | None) -> Upstream
         "upstream_status": status,
         # Only what was said: a retry that nobody asked to wait need not.
         "retry_after_ms": None if retry_after_s is None else round(1000 * _bounded(retry_after_s)),
-        "error_type": _CONTEXT_LENGTH if _CONTEXT_LENGTH_TEXT.search(said.message) else said.error_type,
+        "error_type": CONTEXT_LENGTH_EXCEEDED if _CONTEXT_LENGTH_TEXT.search(said.message) else said.error_type,
         "upstream_code": said.code if isinstance(said.code, str) else None,
         "provider": said.provider,
         "availability": said.availability,

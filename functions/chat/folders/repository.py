@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from shared.store import Batch
 
 CONVERSATIONS_PER_BATCH = 300
-_NEVER_SET = "untouched"
-"""A field that no document has: removing it changes nothing, and fails when the document is not there."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,7 @@ def _change_names(batch: Batch, uid: str, change: dict[str, Any], version: datet
 
 def only_while_there(batch: Batch, uid: str, folder_id: str) -> None:
     """Make the batch fail when the folder is gone; it does not change it."""
-    batch.update(_folder(uid, folder_id), {_NEVER_SET: DELETE_FIELD})
+    batch.require(_folder(uid, folder_id))
 
 
 def take_out_some(uid: str, folder_id: str) -> int:

@@ -53,11 +53,6 @@ def remove(uid: str, conversation_id: str, *, now: datetime) -> None:
         log.warning("removal is left to the sweep", cause=error, conversation_id=conversation_id)
 
 
-def is_under_way(uid: str, conversation_id: str) -> bool:
-    """Whether something of a removed conversation is still there. Until then nobody may use its id again."""
-    return repository.is_marked(uid, conversation_id)
-
-
 def sweep(*, now: datetime, limit: int = SWEEP_LIMIT) -> dict[str, int]:
     """Remove temporary conversations whose time is over, and go on with removals that stopped on the way."""
     stop_at = time.monotonic() + SWEEP_TIME_S

@@ -12,7 +12,7 @@ from shared.pages import page
 from shared.store import READING, Increment, LastUpdateOption, field_filter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from google.cloud.firestore import CollectionReference, DocumentReference, DocumentSnapshot
@@ -103,8 +103,11 @@ def take_away(batch: Batch, found: Found, *, reason: str, at: datetime) -> None:
     batch.set(_mark(found.uid, found.id), {"reason": reason, "at": at})
 
 
-def is_marked(uid: str, conversation_id: str) -> bool:
-    return store.read(_mark(uid, conversation_id), fields=["at"]) is not None
+def marked(uid: str, conversation_ids: Iterable[str]) -> set[str]:
+    """Of which of these something is still to be deleted: what is written below their ids now goes with it."""
+    references = [_mark(uid, each) for each in conversation_ids]
+    found = store.start_reading(references, fields=["at"]).result() if references else []
+    return {mark.id for mark in found if mark}
 
 
 def list_marked(before: datetime, limit: int) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from functions.chat.search.domain import Entry, index_terms, word_list
 from shared import store
 from shared.clients import firestore_client
 from shared.pages import cursor_after, page
-from shared.store import DELETE_FIELD, READING, field_filter
+from shared.store import READING, field_filter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,8 +25,6 @@ ENTRIES_PER_DELETION = 40
 """An entry takes up to a thousand index entries with it, and a commit has room for some ten thousands."""
 _IDS_PER_QUERY = 30
 """https://firebase.google.com/docs/firestore/query-data/queries#limits_on_or_queries"""
-_NEVER_SET = "untouched"
-"""A field that no document has: removing it changes nothing, and fails when the document is not there."""
 
 
 def _user(uid: str) -> DocumentReference:
@@ -95,9 +93,9 @@ def remove_title(batch: Batch, uid: str, conversation_id: str) -> None:
 
 def only_while_there(batch: Batch, uid: str, conversation_id: str, message_ids: Iterable[str] = ()) -> None:
     """Make the batch fail when the conversation or one of the messages is gone; it changes none of them."""
-    batch.update(_conversation(uid, conversation_id), {_NEVER_SET: DELETE_FIELD})
+    batch.require(_conversation(uid, conversation_id))
     for message_id in message_ids:
-        batch.update(_message(uid, conversation_id, message_id), {_NEVER_SET: DELETE_FIELD})
+        batch.require(_message(uid, conversation_id, message_id))
 
 
 def remove_some_of(uid: str, conversation_id: str) -> int:

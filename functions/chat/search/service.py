@@ -75,7 +75,7 @@ def index_turn(event: events.Event, *, now: datetime) -> None:
 
 
 def index_conversation(uid: str, conversation_id: str) -> None:
-    """Add all messages of a conversation: a temporary one that is kept after all. Again, it does no harm.
+    """Add all messages of a conversation that was not written turn by turn. Again, it does no harm.
 
     Raises store.StaleWrite when something is removed at the same time.
     """

@@ -16,6 +16,7 @@ from functions.chat import repository as conversations
 from functions.chat import schemas as chat
 from functions.chat.domain import ConversationState
 from functions.chat.events import ConversationsImported
+from functions.chat.removal import repository as removals
 from functions.chat.search import service as search
 from functions.chat.transfer import formats, repository, schemas
 from functions.chat.transfer.domain import (
@@ -116,9 +117,12 @@ class _Import:
                 continue
             read[new_id] = source
         there = repository.existing(self._uid, read)
+        going = removals.marked(self._uid, read.keys() - there)
         for new_id, source in read.items():
             if new_id in there:
                 self._skip(source.place, source.title, "It was imported before.")
+            elif new_id in going:
+                self._skip(source.place, source.title, "It is still being removed; send the file again in a minute.")
             elif not self._has_room(len(source.messages)):
                 self._more = True
                 return

@@ -122,7 +122,9 @@ def test_a_turn_that_cost_nothing_counts_for_nothing(user, standin):
 
 def test_the_model_that_was_checked_is_the_model_that_is_asked(user, standin, monkeypatch):
     """Between two looks the circuit of the first model may open: the second is not for this key."""
-    first, second = (models.get(slug) for slug in FOR_ANYONE)
+    first, second = (models.find(slug) for slug in FOR_ANYONE)
+    assert first
+    assert second
     chosen = iter([(first, second), (second,), (second,)])
     monkeypatch.setattr(models, "choose", lambda *_, **__: next(chosen))
     by = caller(user, allowed_models=frozenset({first.slug}))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from functions.chat import beginning, ending, service
+from functions.chat import beginning, service
 from functions.chat.domain import Question, Role
 from shared import store
 from shared.clients import redis_client
@@ -42,7 +42,7 @@ def away_from(step: int, *, applied: bool) -> Callable[[Any], Any]:
 @pytest.mark.parametrize("applied", [False, True], ids=["not applied", "its answer lost"])
 @pytest.mark.parametrize("step", [0, 1], ids=["at the hold", "at the end"])
 def test_a_turn_survives_a_database_that_goes_away(user, standin, monkeypatch, step, applied):
-    monkeypatch.setattr(ending, "_COMMIT_PAUSES_S", (0.01,))
+    monkeypatch.setattr(store, "PATIENT_PAUSES_S", (0.01,))
     conversation, generation_id = user.conversation(), new_id("gen")
     with monkeypatch.context() as outage:
         outage.setattr(store, "commit", away_from(step, applied=applied))

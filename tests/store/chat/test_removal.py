@@ -152,13 +152,12 @@ def test_a_removal_that_dies_anywhere_is_gone_on_with(ada, monkeypatch, place):
     with monkeypatch.context() as dying:
         dying.setattr(place, die)
         assert delete(ada, conversation).status_code == 204
-        assert removal.is_under_way(ada.uid, conversation)
+        assert repository.marked(ada.uid, [conversation, "conv_other"]) == {conversation}
         assert delete(ada, conversation).status_code == 404
         assert removal.sweep(now=now + timedelta(minutes=2))["removals_failed"] == 1
     assert removal.sweep(now=now)["removals_finished"] == 0, "whoever began may still be at it"
     assert removal.sweep(now=now + timedelta(minutes=2))["removals_finished"] == 1
     assert paths_below(ada) == set()
-    assert not removal.is_under_way(ada.uid, conversation)
 
 
 def test_what_a_request_has_no_time_for_the_sweep_does(ada, monkeypatch):

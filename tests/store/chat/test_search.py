@@ -240,7 +240,7 @@ def test_what_was_deleted_is_not_found_even_while_its_entry_is_left(ada):
     assert found(ada, "heron") == []
 
 
-def test_a_conversation_that_is_kept_after_all_is_indexed_whole(ada):
+def test_a_conversation_that_came_in_at_once_is_indexed_whole(ada):
     conversation = conversation_of(ada)
     written = [add(ada, conversation, f"heron {n}", after=n, index=False) for n in range(12)]
     service.index_conversation(ada.uid, conversation)

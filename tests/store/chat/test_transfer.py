@@ -1,7 +1,9 @@
 """Taking conversations along and in, over HTTP: what comes out goes in again, and nothing twice or by half."""
 
+import gzip
 import json
 import threading
+import tracemalloc
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from functions.chat import repository, schemas
+from functions.chat import removal, repository, schemas
 from functions.chat.search import service as search
 from functions.chat.search.schemas import SearchQuery
 from functions.chat.transfer import importing
@@ -200,6 +202,26 @@ def test_a_larger_file_takes_in_what_is_new(ada):
     ]
 
 
+def test_what_is_still_being_removed_is_not_taken_in_before_it_has_gone(ada, monkeypatch):
+    content = [flat(1, ["one", "two"])]
+    [made] = take_in(ada, content)["imported"]
+    with monkeypatch.context() as dying:
+        dying.setattr(removal, "REQUEST_TIME_S", 0.0)
+        assert ada.request("DELETE", f"/api/v1/conversations/{made['conversation_id']}").status_code == 204
+
+    early = take_in(ada, content)
+    assert [each["reason"] for each in early["skipped"]] == [
+        "It is still being removed; send the file again in a minute."
+    ]
+    removal.sweep(now=utc_now() + timedelta(minutes=2))
+    assert messages_stored(ada.uid) == 0
+
+    [again] = take_in(ada, content)["imported"]
+    removal.sweep(now=utc_now() + timedelta(minutes=2))
+    assert again["conversation_id"] == made["conversation_id"]
+    assert messages_stored(ada.uid) == 2
+
+
 def test_two_users_take_in_the_same_file_apart(ada, bob):
     [mine], [theirs] = (take_in(user, [flat(1, ["one"])])["imported"] for user in (ada, bob))
     assert mine["conversation_id"] != theirs["conversation_id"]
@@ -305,14 +327,82 @@ def test_lists_of_the_answer_are_bounded(ada):
 
 @pytest.mark.parametrize(
     "raw",
-    [b"", b"PK\x03\x04", b"[NaN]", b"[]", b"{}", b"null", b"5", b'[{"title": "x"}]', b"[" * 100_000, b"\xff"],
-    ids=lambda raw: repr(raw[:20]),
+    [
+        b"",
+        b"PK\x03\x04",
+        b"[NaN]",
+        b'[{"mapping": {}, "create_time": Infinity}]',
+        b"[]",
+        b"{}",
+        b"null",
+        b"5",
+        b'[{"title": "x"}]',
+        b"[" * 100_000,
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"messagesTree":[' * 100_000 + b"]}" * 100_000,
+        b"\xff",
+        b'[{"title": "\xed\xa0\xbd"}]',
+    ],
+    ids=lambda raw: f"{raw[:20]!r} {len(raw)}",
 )
 def test_what_is_no_such_file_is_refused(ada, raw):
     refused = send(ada, raw)
     assert refused.status_code == 400
     assert refused.json["errors"][0]["field"] == "body"
     assert conversations(ada) == []
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content-Encoding": "gzip"}], ids=["unsaid", "said"])
+def test_a_file_that_is_packed_is_not_unpacked_however_much_it_would_be(ada, headers):
+    packed = gzip.compress(b" " * 50_000_000, compresslevel=1, mtime=0)
+    tracemalloc.start()
+    try:
+        refused = send(ada, packed, headers=headers)
+        _, most_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert refused.status_code == 400
+    assert "gzip archive: unpack it" in refused.json["detail"]
+    assert most_bytes < 20_000_000
+
+
+def test_a_file_of_two_hundred_megabytes_is_refused_unread_with_how_to_split_it(ada):
+    refused = send(ada, b"[", environ_overrides={"CONTENT_LENGTH": str(200 * 1024 * 1024)})
+    assert (refused.status_code, refused.json["code"]) == (413, "payload_too_large")
+    assert "send it in several parts" in refused.json["detail"]
+
+
+def test_of_what_a_file_says_twice_the_last_counts(ada):
+    first, last = json.dumps(flat(1, ["first"])), json.dumps(flat(1, ["last", "word"], title="Twice"))
+    [made] = take_in(ada, f"{first[:-1]},{last[1:]}".encode())["imported"]
+    assert (made["title"], made["message_count"]) == ("Twice", 2)
+    assert tree(ada, made["conversation_id"]) == [("", "user", "last"), ("last", "assistant", "word")]
+
+
+def test_half_a_character_is_marked_or_left_out_wherever_it_stands(ada):
+    half = "half \ud83d"
+    messages = [{"messageId": half, "text": half, "isCreatedByUser": True, "model": half}]
+    content = {"conversationId": half, "title": half, "tags": [half], "messages": messages, "options": {half: half}}
+    [made] = take_in(ada, [content])["imported"]
+    assert made["title"] == "half"
+    assert tree(ada, made["conversation_id"]) == [("", "user", "half \ufffd")]
+    assert take_in(ada, [content])["skipped_count"] == 1
+
+
+def test_numbers_beyond_all_measure_are_no_times(ada):
+    content = json.dumps(flat(1, ["one"], createdAt=0, updatedAt=1)).replace('"createdAt": 0', '"createdAt": 1e999')
+    [made] = take_in(ada, content.encode())["imported"]
+    shown = ada.request("GET", f"/api/v1/conversations/{made['conversation_id']}").json
+    assert abs(datetime.fromisoformat(shown["created_at"]) - utc_now()) < timedelta(minutes=1)
+
+
+def test_a_deeply_nested_branch_is_taken_in(ada):
+    depth = 150
+    children: list[dict] = []
+    for place in reversed(range(depth)):
+        children = [{"messageId": f"m{place}", "text": "one", "isCreatedByUser": True, "children": children}]
+    [made] = take_in(ada, {"conversationId": "deep", "title": "Deep", "messagesTree": children})["imported"]
+    assert made["message_count"] == depth
 
 
 def test_a_file_that_is_too_large_is_refused_with_how_to_split_it(ada):

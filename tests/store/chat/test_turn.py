@@ -130,6 +130,36 @@ def test_a_refusal_of_the_provider_costs_nothing_and_leaves_nothing(user, standi
         assert int(response.headers["Retry-After"]) >= 1
 
 
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("", {"content": "Hello"}, "content"),
+        ("/{question}/edit", {"content": "Hello"}, "content"),
+        ("/{answer}/regenerate", {}, "model"),
+        ("/{answer}/continue", {}, "model"),
+    ],
+    ids=["asked", "edited", "regenerated", "continued"],
+)
+def test_what_the_model_cannot_read_is_named_costs_nothing_and_leaves_nothing(user, standin, asked, stream):
+    way, body, field = asked
+    conversation = user.conversation()
+    said = user.ask(conversation, "/say Hello").json
+    before, messages = user.balance().available_micro, user.messages(conversation)
+    standin.fault(context_overflow=True)
+
+    path = f"/api/v1/conversations/{conversation}/messages{way}"
+    path = path.format(question=said["user_message"]["id"], answer=said["message"]["id"])
+    refused = user.request("POST", path, {**body, "stream": stream})
+
+    assert (refused.status_code, refused.json["error_type"]) == (400, "context_length_exceeded")
+    assert [error["field"] for error in refused.json["errors"]] == [field]
+    assert "shorten the message" in refused.json["detail"]
+    assert user.messages(conversation) == messages
+    assert user.balance().available_micro == before
+    user.assert_money_is_in_order()
+
+
 @pytest.mark.parametrize("fault", [{"reset": True}, {"truncated_json": "body"}, {"error_200": "body"}])
 def test_a_broken_connection_leaves_nothing(user, standin, fault):
     standin.fault(times=10, **fault)  # what breaks unanswered is asked again

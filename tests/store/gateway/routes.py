@@ -66,6 +66,8 @@ ROWS: dict[str, Row] = {
     "DELETE /api/v1/sessions/{session_id}": Row(Rank.USER, owned=True),
     "POST /api/v1/sessions/revoke-all": Row(Rank.USER, spoils=True),
     "GET /api/v1/models": Row(Rank.USER, by_key=True),
+    "PUT /api/v1/models/{author}/{name}/favourite": Row(Rank.USER),
+    "DELETE /api/v1/models/{author}/{name}/favourite": Row(Rank.USER),
     "POST /api/v1/conversations": Row(Rank.USER, body={}, by_key=True),
     "GET /api/v1/conversations": Row(Rank.USER, by_key=True),
     "GET /api/v1/conversations/{conversation_id}": Row(Rank.USER, owned=True, by_key=True),

@@ -5,8 +5,10 @@ import json
 import pytest
 
 from functions.chat import service as chat
+from functions.chat.prompt import MOST_BYTES_OF_A_TOKEN
 from tests.store.openai_api.conftest import MODEL
 
+SMALL = "mistralai/mistral-small"
 WEATHER = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
 
 
@@ -191,8 +193,33 @@ def test_who_has_no_credits_gets_a_402_that_no_sdk_repeats(poor_program):
 def test_a_prompt_that_the_model_cannot_read_has_openais_code(program, standin):
     standin.fault(context_overflow=True)
     answer = program.chat()
-    assert (answer.status_code, answer.json["error"]["code"]) == (400, "context_length_exceeded")
+    error = answer.json["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (400, "context_length_exceeded", "messages")
     assert "x-should-retry" not in answer.headers
+    assert program.spent_micro() == 0
+    program.assert_money_is_in_order()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_prompt_that_no_model_of_the_chain_can_read_is_refused_before_anything_is_held(program, standin, stream):
+    at_least = 32_768 * MOST_BYTES_OF_A_TOKEN
+    messages = [{"role": "user", "content": "x" * (at_least // 8 + 128)}] * 8
+    answer = program.post("/v1/chat/completions", {"model": SMALL, "messages": messages, "stream": stream})
+    error = answer.json["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (400, "context_length_exceeded", "messages")
+    assert "32,768" in error["message"]
+    assert (standin.asked(), program.generations(), program.spent_micro()) == ([], [], 0)
+
+    larger = {"model": SMALL, "models": [MODEL], "messages": messages}
+    program.post("/v1/chat/completions", larger)
+    assert len(standin.asked()) == 1, "one of the chain might read it"
+    program.assert_money_is_in_order()
+
+
+def test_a_prompt_that_might_fit_is_left_to_the_model(program, standin):
+    messages = [{"role": "user", "content": "x" * (32_768 * MOST_BYTES_OF_A_TOKEN // 8)}] * 8
+    program.post("/v1/chat/completions", {"model": SMALL, "messages": messages})
+    assert len(standin.asked()) == 1
     program.assert_money_is_in_order()
 
 

@@ -108,6 +108,15 @@ def test_a_refusal_of_the_provider_is_the_clients_to_mend(program):
     program.assert_money_is_in_order()
 
 
+def test_an_input_that_the_model_cannot_read_is_named_and_costs_nothing(program, standin):
+    standin.fault(match={"path": "/embeddings"}, context_overflow=True)
+    answer = program.embed()
+    error = answer.json["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (400, "context_length_exceeded", "input")
+    assert program.spent_micro() == 0
+    program.assert_money_is_in_order()
+
+
 def test_a_key_pays_from_its_own_limit_and_only_for_its_models(program):
     assert program.with_key(allowed_models=["openai/gpt-4o-mini"]).embed().status_code == 403
     assert program.with_key(monthly_limit_micro=1).embed(["x" * 1000]).status_code == 402

@@ -1,5 +1,7 @@
 """The rules of conversations: what a branch is, what an answer is made of, what a conversation is called."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
@@ -10,81 +12,22 @@ from hypothesis import strategies as st
 from functions.chat.domain import (
     TITLE_CHARS,
     UNTITLED,
+    Generation,
     Message,
     Outcome,
     Question,
     Settings,
     Status,
     merged_reasoning,
-    path_to,
+    overflowing_field,
     require_answers_to_calls,
     title_from,
 )
 from shared.errors import InvalidRequest
 
 
-def message(message_id: str, parent_id: str | None = None, text: str = "hello") -> Message:
-    return Message(message_id, parent_id, "user", ({"type": "text", "text": text},))
-
-
-def tree(*messages: Message) -> dict[str, Message]:
-    return {node.id: node for node in messages}
-
-
-BRANCHES = tree(
-    message("root"),
-    message("a1", "root"),
-    message("a2", "a1"),
-    message("b1", "root"),
-    message("b2", "b1"),
-    message("loop1", "loop2"),
-    message("loop2", "loop1"),
-    message("self", "self"),
-    message("orphan", "gone"),
-)
-
-
-def ids(messages: list[Message]) -> list[str]:
-    return [node.id for node in messages]
-
-
-@pytest.mark.parametrize(
-    ("tip", "path", "missing"),
-    [
-        (None, [], None),
-        ("root", ["root"], None),
-        ("a2", ["root", "a1", "a2"], None),
-        ("b2", ["root", "b1", "b2"], None),
-        ("a1", ["root", "a1"], None),
-        ("orphan", ["orphan"], "gone"),
-        ("nowhere", [], "nowhere"),
-        ("loop1", ["loop2", "loop1"], None),
-        ("self", ["self"], None),
-    ],
-)
-def test_a_path_is_the_branch_that_ends_at_a_message(tip, path, missing):
-    found, first_missing = path_to(tip, BRANCHES)
-    assert ids(found) == path
-    assert first_missing == missing
-
-
-NODE_IDS = st.sampled_from("abcdefgh")
-
-
-@given(st.dictionaries(NODE_IDS, st.none() | NODE_IDS), st.none() | NODE_IDS)
-def test_whatever_the_parents_are_a_path_ends_and_each_step_leads_to_the_next(parents, tip):
-    nodes = tree(*(message(node, parent) for node, parent in parents.items()))
-    path, missing = path_to(tip, nodes)
-    assert len(set(ids(path))) == len(path)
-    assert [node.parent_id for node in path[1:]] == ids(path)[:-1]
-    if path:
-        assert path[-1].id == tip
-    if missing is not None:
-        assert missing not in nodes
-        assert missing == (path[0].parent_id if path else tip)
-
-
-# The history that goes along
+def message(message_id: str) -> Message:
+    return Message(message_id, None, "user", ({"type": "text", "text": "hello"},))
 
 
 @pytest.mark.parametrize(
@@ -203,3 +146,27 @@ def test_only_a_question_of_its_own_adds_a_message():
     assert Question(parts=({"type": "text", "text": "hi"},)).adds_message
     assert not Question(regenerates="m1").adds_message
     assert not Question(continues="m1").adds_message
+
+
+@pytest.mark.parametrize(
+    ("made", "field"),
+    [
+        ({"conversation_id": None}, "messages"),
+        ({}, "content"),
+        ({"question_role": "tool"}, "tool_results"),
+        ({"user_message_id": None}, "model"),
+    ],
+)
+def test_what_is_too_long_is_called_as_the_request_called_it(made, field):
+    generation = Generation(
+        id="gen_1",
+        uid="ada",
+        conversation_id="conv_1",
+        message_id="msg_2",
+        user_message_id="msg_1",
+        parent_id=None,
+        model="acme/one",
+        markup_percent=0,
+        started_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+    assert overflowing_field(replace(generation, **made)) == field

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.chat.domain import Message, Settings
-from functions.chat.prompt import GO_ON, bound_of, messages_of, parameters_of
+from functions.chat.prompt import GO_ON, MOST_BYTES_OF_A_TOKEN, bound_of, least_tokens, messages_of, parameters_of
 
 CALL = {"type": "tool_call", "id": "c1", "name": "look", "arguments": '{"q":1}'}
 RESULT = {"type": "tool_result", "tool_call_id": "c1", "text": "found"}
@@ -104,3 +104,21 @@ def test_tools_and_schemas_are_part_of_the_prompt():
     assert bound_of([], {"tools": tools})[0] > 500
     assert bound_of([], {"response_format": {"type": "json_schema", "json_schema": {"name": "y" * 500}}})[0] > 500
     assert bound_of([], {"temperature": 1})[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "least"),
+    [
+        (None, 0),
+        ("", 0),
+        ("x" * MOST_BYTES_OF_A_TOKEN, 1),
+        ("ş" * MOST_BYTES_OF_A_TOKEN, 2),
+        ("\ud800" * MOST_BYTES_OF_A_TOKEN, 1),
+        ([{"type": "text", "text": "x" * 100}, {"type": "image_url", "image_url": {"url": "x" * 9999}}], 0),
+        ([{"type": "text", "text": "x" * 100}, {"type": "text", "text": "x" * 100}], 1),
+    ],
+)
+def test_the_fewest_tokens_are_those_of_the_longest_there_are(content, least):
+    messages = [{"role": "user", "content": content}]
+    assert least_tokens(messages) == least
+    assert least <= bound_of(messages, {})[0]

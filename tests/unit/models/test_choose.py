@@ -4,7 +4,7 @@ import pytest
 
 from functions.models import service
 from functions.models.domain import FOR_ANYONE, Defaults, Policy
-from shared.errors import InvalidRequest, NotFound, PermissionDenied, Unavailable, UpstreamBusy
+from shared.errors import InvalidRequest, PermissionDenied, Unavailable, UpstreamBusy
 from tests.unit.models.entries import stored
 
 MINI, FLASH = FOR_ANYONE
@@ -88,21 +88,9 @@ def test_who_names_nothing_gets_the_default_and_its_stand_ins():
     assert chosen() == [MINI, FLASH]
 
 
-def test_a_preferred_model_goes_before_them():
-    assert chosen(preferred=SPARE) == [SPARE, MINI, FLASH]
-    assert chosen(preferred=FLASH) == [FLASH, MINI]
-
-
-@pytest.mark.parametrize("preferred", [SONNET, "acme/gone", "garbage", ""])
-def test_a_preferred_model_that_may_not_be_asked_is_passed_over(preferred):
-    assert chosen(preferred=preferred) == [MINI, FLASH]
-
-
-def test_fallbacks_stand_between_what_is_preferred_and_what_anyone_gets(database):
+def test_fallbacks_stand_between_the_default_and_its_stand_ins():
     assert chosen(fallbacks=[SPARE]) == [MINI, SPARE, FLASH]
-    database.add(stored("acme/two", Policy(fallbacks=(SPARE,))))
-    assert chosen(preferred="acme/two") == ["acme/two", SPARE, MINI, FLASH]
-    assert chosen(preferred="acme/two", fallbacks=[FLASH]) == ["acme/two", FLASH, MINI]
+    assert chosen(fallbacks=[FLASH]) == [MINI, FLASH]
 
 
 def test_each_plan_has_the_default_that_operators_gave_it(database):
@@ -151,7 +139,7 @@ def test_while_all_fail_those_who_name_nothing_are_answered_all_the_same(fail):
     fail(MINI, FLASH)
     assert chosen() == [MINI, FLASH]
     assert service.all_for_anyone_fail()
-    assert chosen(preferred=SPARE) == [SPARE]
+    assert chosen(fallbacks=[SPARE]) == [SPARE]
 
 
 def test_while_the_provider_itself_fails_nobody_is_asked_but_mistakes_are_told_first(fail):
@@ -172,7 +160,7 @@ def test_a_chain_takes_one_round_trip_and_none_within_the_minute(database):
 
 
 def test_naming_nothing_takes_one_round_trip(database):
-    chosen(preferred=SPARE)
+    chosen(fallbacks=[SPARE])
     assert database.asked == [[SPARE, MINI, FLASH]]
 
 
@@ -208,8 +196,6 @@ def test_a_model_is_found_whoever_may_ask_it(database):
     assert found is not None
     assert found.markup_percent == 50
     assert service.find("acme/none") is None
-    with pytest.raises(NotFound):
-        service.get("acme/none")
 
 
 def test_a_list_tells_what_the_plan_may_and_leaves_out_what_nobody_may(database):
