@@ -29,7 +29,8 @@ def send(call: Call[schemas.ChatSend, Any]) -> schemas.TurnAnswer | Stream:
     conversation_id = call.body.conversation_id
     if conversation_id is None:
         wish = schemas.CreateConversation()
-        conversation_id = service.create_conversation(uid, call.new_id("conv"), wish, now=call.now).id
+        plan = call.caller.plan
+        conversation_id = service.create_conversation(uid, call.new_id("conv"), wish, plan=plan, now=call.now).id
     question = as_question(uid, conversation_id, call.body, now=call.now)
     turn = service.ask(
         uid,

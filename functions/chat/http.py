@@ -44,7 +44,9 @@ for part in (folders, search, sharing, transfer, uploads):
 )
 def create_conversation(call: Call[schemas.CreateConversation, Any]) -> schemas.Conversation:
     """Begin a conversation."""
-    return service.create_conversation(call.caller.uid, call.new_id("conv"), call.body, now=call.now)
+    return service.create_conversation(
+        call.caller.uid, call.new_id("conv"), call.body, plan=call.caller.plan, now=call.now
+    )
 
 
 @routes.get(

@@ -70,7 +70,7 @@ _LATE_COST_PAUSES_S = (0.0,)
 
 
 def create_conversation(
-    uid: str, conversation_id: str, wish: schemas.CreateConversation, *, now: datetime
+    uid: str, conversation_id: str, wish: schemas.CreateConversation, *, plan: str, now: datetime
 ) -> schemas.Conversation:
     """A new conversation; the one that is there when the same request made it before. Raises InvalidRequest."""
     if wish.folder_id is not None:
@@ -80,7 +80,7 @@ def create_conversation(
     retention = timedelta(hours=wish.retention_hours) if wish.retention_hours else DEFAULT_RETENTION
     settings = wish.settings or schemas.ConversationSettings()
     if settings.model is None:
-        settings = settings.model_copy(update={"model": _preferred_model(uid, now)})
+        settings = settings.model_copy(update={"model": _preferred_model(uid, plan, now)})
     conversation = schemas.Conversation(
         id=conversation_id,
         title=wish.title or UNTITLED,
@@ -108,8 +108,8 @@ def create_conversation(
     return conversation
 
 
-def _preferred_model(uid: str, now: datetime) -> str | None:
-    """The user's own default, if it is still offered. Preferences are no reason to refuse a conversation."""
+def _preferred_model(uid: str, plan: str, now: datetime) -> str | None:
+    """The user's own default, if they may still ask it. Preferences are no reason to refuse a conversation."""
     from functions.users import preferences  # brings the whole database library, which no turn needs
 
     try:
@@ -117,7 +117,7 @@ def _preferred_model(uid: str, now: datetime) -> str | None:
     except (NotFound, Unavailable) as error:
         log.warning("preferences not read", reason=repr(error))
         return None
-    return preferred if preferred and models.find(preferred) else None
+    return preferred if preferred and models.default_for(plan, preferred) == preferred else None
 
 
 def get_conversation(uid: str, conversation_id: str) -> schemas.Conversation:

@@ -63,7 +63,7 @@ def make_conversations(owners: list[User]) -> list[str]:
 
 
 def make_conversation(uid: str) -> str:
-    return chat.create_conversation(uid, new_id("conv"), CreateConversation(), now=utc_now()).id
+    return chat.create_conversation(uid, new_id("conv"), CreateConversation(), plan=PLAN, now=utc_now()).id
 
 
 def make_long_conversation(uid: str, messages: int) -> str:

@@ -3,6 +3,7 @@
 import pytest
 
 from functions.access.http import routes as access_routes
+from functions.chat.http import routes as chat_routes
 from shared.identity import accounts
 from shared.identity.permissions import Role
 from tests.store.chat.support import wsgi_client
@@ -89,6 +90,17 @@ def test_favourites_and_the_default_are_those_of_the_preferences(ask, someone):
 def test_a_default_above_the_plan_is_no_default(ask, someone):
     someone.request("PUT", f"{ME}/preferences", {"default_model": SONNET})
     assert ask().json["default"] == MINI
+    conversations = wsgi_client(chat_routes)
+
+    def model_of_a_new_one() -> str | None:
+        answer = conversations.post("/api/v1/conversations", json={}, headers=headers_of(someone))
+        assert answer.status_code == 201, answer.text
+        model: str | None = answer.get_json()["settings"]["model"]
+        return model
+
+    assert model_of_a_new_one() is None
+    someone.set(plan="pro")
+    assert model_of_a_new_one() == SONNET
 
 
 @pytest.mark.parametrize(
