@@ -53,12 +53,19 @@ if TYPE_CHECKING:
     from functions.credits.service import Hold
     from functions.models.domain import Model
     from shared.clock import Clock
+    from shared.openrouter import Delta
     from shared.openrouter.asking import Attempt
 
 _COST_PAUSES_S = (0.7, 1.3)
 _STATUSES_ABOUT_US = {401, 402, 403}
 UNREAD_LOGGED_EVERY_S = 0.1
 """How often an answer that its client wants in one piece, or whose client has gone, is logged while it is made."""
+FEW_TURNS = 16
+"""Up to so many at once in one process, what a model says is passed on the moment it comes."""
+PAUSE_PER_TURN_S = 0.0008
+"""About as long as it takes to log and deliver one piece. For each turn beyond the few, all wait so much longer for
+what belongs to the next piece: a crowd gets its words in larger pieces, and in time."""
+LONGEST_PAUSE_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -268,7 +275,7 @@ class Turn:
         assert upstream is not None, "whoever relays has asked"
         assert attempt is not None, "whoever relays has asked"
         try:
-            for deltas in upstream:
+            for deltas in self._paced(upstream):
                 batch = [*self._unlogged, *self._answer.take(deltas)]
                 if batch:
                     attempt.answering()
@@ -287,6 +294,14 @@ class Turn:
                     return
         finally:
             upstream.close()
+
+    def _paced(self, upstream: ChatStream) -> Iterator[Sequence[Delta]]:
+        """What the model says, in larger pieces the more turns this process carries. The first words never wait."""
+        for deltas in upstream:
+            yield deltas
+            pause_s = min((watch.count() - FEW_TURNS) * PAUSE_PER_TURN_S, LONGEST_PAUSE_S)
+            if pause_s > 0 and self._answer.says_something:
+                self._cancellation.wait(pause_s)
 
     def _may_wait(self, batch: list[Event]) -> bool:
         """Whether these events need not be logged yet: nobody is about to read them from this process, and whoever

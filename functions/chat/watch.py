@@ -34,6 +34,11 @@ def unwatch(generation_id: str) -> None:
         _cancel_by_generation.pop(generation_id, None)
 
 
+def count() -> int:
+    """How many generations this process makes at the moment."""
+    return len(_cancel_by_generation)
+
+
 def _run() -> None:
     global _thread  # noqa: PLW0603  # the one thread of this process
     while True:

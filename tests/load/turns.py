@@ -163,12 +163,14 @@ def _measure(bench: Bench, rows: list[Row]) -> None:
 def throughput(ours: list[Subject], others: list[Subject]) -> list[Row]:
     """Requests a second of 32 clients, and what each costs the processes of the server."""
     rates, cpu_ms = defaultdict[tuple[str, str], list[float]](list), defaultdict[tuple[str, str], list[float]](list)
+    speeds_ms = []
     asked = [(subject, shape) for shape in (PLAIN, STREAM) for subject in [*ours, *others] if shape in subject.shapes]
     for _, (subject, shape) in itertools.product(range(ROUNDS), asked):
+        speeds_ms.append(_million_additions_ms())
         rate, cost = _round(subject, shape)
         rates[subject.name, shape.name].append(rate)
         cpu_ms[subject.name, shape.name].append(cost)
-    rows = []
+    rows = [Row("this machine: a million additions in Python", speeds_ms, "ms", digits=0)]
     for subject, shape in asked:
         what = f"{subject.name}, {shape.name}, {CLIENTS} clients"
         place, is_product = (subject.name, shape.name), _is_product(subject)
@@ -177,7 +179,18 @@ def throughput(ours: list[Subject], others: list[Subject]) -> list[Row]:
             rows += _beside_peers(rates[place], shape, {name: rates.get((name, shape.name)) for name in peers.NAMES})
         budget = CPU_BUDGET_MS[shape.name] if is_product else None
         rows.append(Row("  processor time of one", cpu_ms[place], "ms", at_most=budget, digits=2))
+        if is_product:
+            ratios = [one / bare for one, bare in zip(cpu_ms[place], cpu_ms[BARE_RELAY, shape.name], strict=True)]
+            rows.append(Row(f"  times the {BARE_RELAY}'s", ratios, "", digits=1))
     return rows
+
+
+def _million_additions_ms() -> float:
+    """How fast one core is at this moment: on shared machines that differs by a factor of two within seconds."""
+    began, total = time.thread_time(), 0
+    for number in range(1_000_000):
+        total += number
+    return (time.thread_time() - began) * 1000
 
 
 def _beside_peers(ours: list[float], shape: Shape, theirs: dict[str, list[float] | None]) -> list[Row]:
