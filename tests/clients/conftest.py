@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from tests.suite.support import Suite, User, give_credits, set_account, sign_up
+from tests.suite.support import FAULTY_MODEL, Suite, User, give_credits, set_account, sign_up
 
 ROOT = Path(__file__).parents[2]
 JS = Path(__file__).parent / "js"
@@ -171,7 +171,7 @@ def _api_key(user: User) -> str:
 
 @pytest.fixture(scope="module")
 def provider_fault() -> Iterator[Fault]:
-    """Makes the provider behave in the named way for the next chat completions."""
+    """Makes the provider behave in the named way for the next turns with the faulty model."""
     url = f"{os.environ['CRAFTPILOT_OPENROUTER_URL']}/_standin/faults"
 
     def ask(method: str, body: dict[str, Any] | None = None) -> None:
@@ -180,7 +180,8 @@ def provider_fault() -> Iterator[Fault]:
         urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method), timeout=10).close()
 
     def queue(fault: str, times: int = 1) -> None:
-        ask("POST", {"times": times, "match": {"path": "/chat/completions"}, "faults": fault})
+        match = {"path": "/chat/completions", "model": FAULTY_MODEL}
+        ask("POST", {"times": times, "match": match, "faults": fault})
 
     yield queue
     ask("DELETE")

@@ -3,7 +3,7 @@ import { signOut } from "firebase/auth";
 import { collection, doc, orderBy, query } from "firebase/firestore";
 import { httpsCallable } from "firebase/functions";
 
-import { consume, failureOf, report, Watch } from "./suite.mjs";
+import { FAULTY_MODEL, consume, failureOf, report, Watch } from "./suite.mjs";
 
 const UNKNOWN_MODEL = { content: "Hello?", model: "nobody/knows-this" };
 
@@ -24,14 +24,18 @@ await report("pro@craftpilot.dev", async ({ auth, db, functions, user }) => {
   const balance = new Watch(doc(db, "credit_accounts", user.uid), balanceOf);
   const before = await balance.until(({ held_micro }) => held_micro === 0, "a balance without holds");
 
-  const { data: plain } = await chatSend({ content: "What is a heron?" });
+  const { data: plain } = await chatSend({ content: "What is a heron?", model: FAULTY_MODEL });
 
   const conversation = `users/${user.uid}/conversations/${plain.conversation_id}`;
   const messages = new Watch(query(collection(db, `${conversation}/messages`), orderBy("created_at")), messagesOf);
   await messages.until((seen) => seen.length === 2, "the first turn");
 
   const streamed = await consume(
-    chatSend.stream({ content: "How does it catch a fish?", conversation_id: plain.conversation_id }),
+    chatSend.stream({
+      content: "How does it catch a fish?",
+      conversation_id: plain.conversation_id,
+      model: FAULTY_MODEL,
+    }),
   );
   const answerId = streamed.result?.message.id;
   await messages.until((seen) => seen.some(({ id }) => id === answerId), "the streamed answer");

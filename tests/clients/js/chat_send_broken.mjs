@@ -2,12 +2,13 @@
 import { collection, doc, getDocs } from "firebase/firestore";
 import { httpsCallable } from "firebase/functions";
 
-import { consume, report, Watch } from "./suite.mjs";
+import { FAULTY_MODEL, consume, report, Watch } from "./suite.mjs";
 
 await report("pro@craftpilot.dev", async ({ db, functions, user }) => {
   const balance = new Watch(doc(db, "credit_accounts", user.uid), (snapshot) => snapshot.data());
   await balance.until(({ held_micro }) => held_micro === 0, "a balance without holds");
-  const streamed = await consume(httpsCallable(functions, "chat_send").stream({ content: "Tell me about herons." }));
+  const question = { content: "Tell me about herons.", model: FAULTY_MODEL };
+  const streamed = await consume(httpsCallable(functions, "chat_send").stream(question));
   const start = streamed.messages.find(({ type }) => type === "start");
   await balance.until(({ held_micro }) => held_micro === 0, "the hold's end");
   balance.stop();

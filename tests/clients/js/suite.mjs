@@ -28,6 +28,9 @@ function hostAndPort(address) {
 // The functions' own address: Hosting would buffer a stream in production.
 export const functionsUrl = setting("CRAFTPILOT_FUNCTIONS_URL");
 
+// The model that faults are queued for; nobody else's turns and titles take them away.
+export const FAULTY_MODEL = "mistralai/mistral-small";
+
 // Runs the scenario as this seeded account and prints what it returns as one JSON document.
 export async function report(email, scenario) {
   await run((auth) => signInWithEmailAndPassword(auth, email, PASSWORD), scenario);

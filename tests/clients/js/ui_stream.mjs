@@ -2,7 +2,7 @@
 // reader assembles the message, and its schema judges every chunk.
 import { doc, getDoc } from "firebase/firestore";
 
-import { functionsUrl, report } from "./suite.mjs";
+import { FAULTY_MODEL, functionsUrl, report } from "./suite.mjs";
 
 const { DefaultChatTransport, readUIMessageStream, safeValidateUIMessages, uiMessageChunkSchema } = await import(
   process.argv[2]
@@ -76,7 +76,7 @@ await report("pro@craftpilot.dev", async ({ db, user }) => {
       body,
     });
 
-  const answer = await assemble(await send());
+  const answer = await assemble(await send({ model: FAULTY_MODEL }));
   const { headers, text } = wires[0];
   const wire = framesOf(await text);
   const accepted = await Promise.all(wire.chunks.map(accepts));
