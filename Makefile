@@ -2,12 +2,14 @@
 PYTHON ?= python3
 SUITE := $(PYTHON) -m emulator
 PYTEST := venv/bin/python -m pytest
+TOGETHER := $(MAKE) --no-print-directory -j4
 
 # Where it is set, every process would compile the project and rewrite the tests' assertions anew: a third of `make unit`.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo setup doctor test unit store store-turns store-accounts suite launcher bench fuzz lint format types check lock openapi clean
+.PHONY: help dev demo setup doctor test unit store store-turns store-chats store-gateway store-accounts
+.PHONY: suite suite-front suite-fuzz launcher bench fuzz lint format types check lock openapi clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,22 +32,40 @@ unit: setup ## tests without sockets (half a minute), then those of the stand-in
 	$(PYTEST) tests/unit --disable-socket --allow-unix-socket -n 2 --dist loadfile -p no:schemathesis
 	$(PYTEST) tests/standin -n 2 --dist loadfile -p no:schemathesis
 
-store: setup ## the ledger, the repositories and the security rules on the Firestore emulator, in two halves at once
-	@$(MAKE) --no-print-directory -j2 store-turns store-accounts
+store: setup ## the ledger, the repositories and the security rules on Firestore emulators, in four parts at once
+	@$(TOGETHER) store-turns store-chats store-gateway store-accounts
 
-TURNS := tests/store/chat tests/store/breaker tests/store/gateway
+# About equally long, each with an emulator and a Redis of its own. They wait more than they compute: leases, pauses, slow
+# answers. Those of privacy can stand anywhere, for each of them has a database of its own; those of the rules cannot
+# stand beside tests that look into whole collections, where they leave documents of every shape.
+CHATS := $(addprefix tests/store/,chat privacy)
+TURNS := $(addprefix tests/store/chat/test_,alone.py breaker.py every_event.py generations.py key_spending.py outages.py \
+	process.py repeats.py taken_over.py turn.py)
+GATEWAY := $(addprefix tests/store/,access breaker events gateway identity limits)
 
 store-turns:
 	$(SUITE) firestore -- $(PYTEST) $(TURNS)
 
-store-accounts:
-	$(SUITE) firestore -- $(PYTEST) tests/store tests/rules $(TURNS:%=--ignore=%)
+store-chats:
+	$(SUITE) firestore -- $(PYTEST) $(CHATS) $(TURNS:%=--ignore=%)
 
-suite: setup ## the whole suite through its front door, with real client libraries
-	$(SUITE) run --block test -- $(PYTEST) tests/suite tests/clients
+store-gateway:
+	$(SUITE) firestore -- $(PYTEST) $(GATEWAY)
+
+store-accounts:
+	$(SUITE) firestore -- $(PYTEST) tests/store tests/rules $(CHATS:%=--ignore=%) $(GATEWAY:%=--ignore=%)
+
+suite: setup ## the whole suite through its front door, with real client libraries, while a fuzzer asks beside them
+	$(SUITE) run --block test -- $(TOGETHER) suite-front suite-fuzz
+
+suite-front:
+	$(PYTEST) tests/suite tests/clients --ignore=tests/suite/test_fuzz.py
+
+suite-fuzz:
+	$(PYTEST) tests/suite/test_fuzz.py
 
 launcher: setup ## starting and stopping the local suite: nothing may be left behind
-	$(PYTEST) tests/launcher
+	$(PYTEST) tests/launcher -n 2 --dist worksteal
 
 bench: setup ## what a chat turn costs, beside its budgets (PEERS=1: beside other gateways; PROFILE=1: by function)
 	$(SUITE) firestore -- venv/bin/python -m tests.load.turns

@@ -16,6 +16,8 @@ from shared.clock import utc_now
 
 PATIENCE_S = 60
 PASSWORD = "craftpilot"
+FAULTY_MODEL = "mistralai/mistral-small"
+"""Asked only by tests that want faults: the title of another test's conversation would take them away."""
 
 
 @dataclass
@@ -50,7 +52,8 @@ class Suite:
         assert answer.status == 200, answer
 
     def fault(self, **faults) -> None:
-        match = {"path": "/chat/completions"}
+        """For the next turn with the faulty model."""
+        match = {"path": "/chat/completions", "model": FAULTY_MODEL}
         request("POST", f"{self.standin}/_standin/faults", {"times": 1, "match": match, "faults": faults})
 
 

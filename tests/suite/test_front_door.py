@@ -4,7 +4,12 @@ import json
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from tests.suite.support import eventually, request
+from tests.suite.support import FAULTY_MODEL, User, eventually, request
+
+
+def faulty_stream(user: User, conversation: str, content: str):
+    """An answer of the model that faults are queued for, as it arrives."""
+    return user.stream(f"/api/v1/conversations/{conversation}/messages", {"content": content, "model": FAULTY_MODEL})
 
 
 def test_health_answers_through_hosting(suite):
@@ -93,7 +98,7 @@ def test_one_turn_reaches_every_layer(pro, admin):
 def test_tokens_arrive_while_the_model_still_writes(pro, suite):
     conversation = pro.conversation()
     suite.fault(chunk_delay_ms=60)
-    arrived = list(pro.stream(f"/api/v1/conversations/{conversation}/messages", {"content": "/repeat 40 word"}))
+    arrived = list(faulty_stream(pro, conversation, "/repeat 40 word"))
     deltas = [at for at, line in arrived if "text-delta" in line]
     assert len(deltas) > 5
     assert deltas[-1] - deltas[0] > 0.5
@@ -103,7 +108,7 @@ def test_tokens_arrive_while_the_model_still_writes(pro, suite):
 def test_a_lost_stream_is_read_on_through_hosting(pro, suite):
     conversation = pro.conversation()
     suite.fault(chunk_delay_ms=40)
-    stream = pro.stream(f"/api/v1/conversations/{conversation}/messages", {"content": "/repeat 30 word"})
+    stream = faulty_stream(pro, conversation, "/repeat 30 word")
     _, first = next(stream)
     generation = json.loads(first.removeprefix("data: "))["messageMetadata"]["generation_id"]
     stream.close()
@@ -120,7 +125,7 @@ def test_a_lost_stream_is_read_on_through_hosting(pro, suite):
 def test_a_stop_ends_a_running_answer(pro, suite):
     conversation = pro.conversation()
     suite.fault(chunk_delay_ms=50)
-    stream = pro.stream(f"/api/v1/conversations/{conversation}/messages", {"content": "/repeat 300 word"})
+    stream = faulty_stream(pro, conversation, "/repeat 300 word")
     _, first = next(stream)
     generation = json.loads(first.removeprefix("data: "))["messageMetadata"]["generation_id"]
     for _, line in stream:
@@ -166,7 +171,7 @@ def test_a_failed_turn_leaves_one_line_with_its_trace_in_the_log(pro, suite):
     answer = pro.api(
         "POST",
         f"/api/v1/conversations/{conversation}/messages",
-        {"content": "Hello", "stream": False},
+        {"content": "Hello", "model": FAULTY_MODEL, "stream": False},
         traceparent=f"00-{trace_id}-{'1' * 16}-01",
     )
     assert (answer.status, answer.json["trace_id"]) == (502, trace_id)

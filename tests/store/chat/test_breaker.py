@@ -15,7 +15,7 @@ from functions.models import service as models
 from functions.models.domain import DEFAULT_MODEL, FOR_ANYONE
 from shared import breaker
 from shared.breaker import Breakers, Permit, Policy
-from shared.clients import firestore_client
+from shared.clients import firestore_client, openrouter
 from shared.clock import utc_now
 from shared.errors import UpstreamBusy, UpstreamError
 from shared.openrouter import asking
@@ -202,6 +202,7 @@ def test_a_model_s_failures_leave_the_other_models_alone(user, standin, use_brea
 
 def test_a_provider_that_is_not_reached_is_left_alone_whatever_the_model(user, standin, use_breakers):
     own = use_breakers()
+    openrouter().close()  # a connection that another test has left, and that breaks now, is nobody's fault
     standin.fault(times=1000, reset=True)
     fail(user, 2, FLAT_RATE)
     fail(user, 2, DEFAULT_MODEL)

@@ -1,13 +1,14 @@
 """A user about whom everything is known, a clock that obeys, Firebase Auth in memory, and a search without mercy."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 from firebase_admin import auth, exceptions
+from redis.client import Pipeline
 
 from functions.activity import service as activity
 from functions.chat.events import ConversationCreated
@@ -143,34 +144,42 @@ def happened(uid: str, n: int) -> Event:
 
 def fill(uid: str, *, messages: int = 3) -> None:
     """Something of the user in every place that the product has, and in one that it does not have yet."""
-    put(f"users/{uid}", username="ada", email=f"{uid}@example.com", status="erasing", role="user", created_at=START)
-    put(f"usernames/ada-{uid}", uid=uid, created_at=START)
+    batch = firestore_client().batch()
+
+    def keep(path: str, **fields: Any) -> None:
+        batch.set(firestore_client().document(path), fields)
+
+    keep(f"users/{uid}", username="ada", email=f"{uid}@example.com", status="erasing", role="user", created_at=START)
+    keep(f"usernames/ada-{uid}", uid=uid, created_at=START)
     for conversation in ("c1", "c1-and-more", "c2"):
-        put(f"users/{uid}/conversations/{conversation}", title="About me", created_at=START)
+        keep(f"users/{uid}/conversations/{conversation}", title="About me", created_at=START)
         for n in range(messages):
             path = f"users/{uid}/conversations/{conversation}/messages/m{n}"
-            put(path, role="user", parts=[{"type": "text", "text": f"I am {uid}"}], created_at=START)
-    put(f"users/{uid}/conversations/deleted/messages/orphan", role="user", parts=[], created_at=START)
-    put(f"users/{uid}/generations/g1-{uid}", uid=uid, status="completed", started_at=START)
-    put(f"users/{uid}/contexts/c1", tip="m1", messages="[]", summary=f"{uid} asked", updated_at=START)
-    put(f"users/{uid}/folders/f1", name="Birds", position=0, created_at=START, updated_at=START)
-    put(f"users/{uid}/folder_names/all", names={"birds": "f1"})
-    put(f"users/{uid}/search_entries/m1", conversation_id="c1", message_id="m1", terms=["word"], words="word", at=START)
-    put(f"users/{uid}/removals/c9", at=START, reason="user")
-    put(f"shares/{uid}-hash", uid=uid, conversation_id="c1", revisions=[], created_at=START, updated_at=START)
-    put(f"share_pages/{uid}-1", uid=uid, conversation_id="c1", snapshot="s", content="[]", stored_at=START)
-    put(f"users/{uid}/attachments/upl_2", name=f"{uid}.png", state="kept", conversation_id="c1", created_at=START)
-    put(f"users/{uid}/devices/d1", token="t", platform="ios")
-    put(f"users/{uid}/diaries/x/pages/y", text="a collection that nobody has declared")
-    put(f"usage_records/g1-{uid}", uid=uid, charged_micro=5, cost_pico_usd=7, at=START)
-    put(f"credit_accounts/{uid}", available_micro=1, updated_at=START)
+            keep(path, role="user", parts=[{"type": "text", "text": f"I am {uid}"}], created_at=START)
+    keep(f"users/{uid}/conversations/deleted/messages/orphan", role="user", parts=[], created_at=START)
+    keep(f"users/{uid}/generations/g1-{uid}", uid=uid, status="completed", started_at=START)
+    keep(f"users/{uid}/contexts/c1", tip="m1", messages="[]", summary=f"{uid} asked", updated_at=START)
+    keep(f"users/{uid}/folders/f1", name="Birds", position=0, created_at=START, updated_at=START)
+    keep(f"users/{uid}/folder_names/all", names={"birds": "f1"})
+    keep(
+        f"users/{uid}/search_entries/m1", conversation_id="c1", message_id="m1", terms=["word"], words="word", at=START
+    )
+    keep(f"users/{uid}/removals/c9", at=START, reason="user")
+    keep(f"shares/{uid}-hash", uid=uid, conversation_id="c1", revisions=[], created_at=START, updated_at=START)
+    keep(f"share_pages/{uid}-1", uid=uid, conversation_id="c1", snapshot="s", content="[]", stored_at=START)
+    keep(f"users/{uid}/attachments/upl_2", name=f"{uid}.png", state="kept", conversation_id="c1", created_at=START)
+    keep(f"users/{uid}/devices/d1", token="t", platform="ios")
+    keep(f"users/{uid}/diaries/x/pages/y", text="a collection that nobody has declared")
+    keep(f"usage_records/g1-{uid}", uid=uid, charged_micro=5, cost_pico_usd=7, at=START)
+    keep(f"credit_accounts/{uid}", available_micro=1, updated_at=START)
     for below in ("grants/g", "holds/h", "entries/e.end", "checkpoints/latest"):
-        put(f"credit_accounts/{uid}/{below}", uid=uid, at=START)
-    put(f"subscriptions/{uid}", plan="pro", status="active")
-    put(f"api_keys/digest-of-key-{uid}", uid=uid, id="key_1", name="laptop", hint="abcd")
-    put(f"sessions/digest-of-cookie-{uid}", uid=uid, id="sess_1", address="192.0.2.7")
-    put(f"key_usage/key_1-{uid}:2026-03", uid=uid, spent_micro=3)
-    put(f"idempotency/digest-{uid}", uid=uid, answer=b"sealed")
+        keep(f"credit_accounts/{uid}/{below}", uid=uid, at=START)
+    keep(f"subscriptions/{uid}", plan="pro", status="active")
+    keep(f"api_keys/digest-of-key-{uid}", uid=uid, id="key_1", name="laptop", hint="abcd")
+    keep(f"sessions/digest-of-cookie-{uid}", uid=uid, id="sess_1", address="192.0.2.7")
+    keep(f"key_usage/key_1-{uid}:2026-03", uid=uid, spent_micro=3)
+    keep(f"idempotency/digest-{uid}", uid=uid, answer=b"sealed")
+    batch.commit()
     add_job(uid, "export", state="failed")
     for n in range(3):
         activity.record(happened(uid, n), now=START)
@@ -187,8 +196,7 @@ def fill(uid: str, *, messages: int = 3) -> None:
 def traces(uid: str) -> list[str]:
     """Every document, Redis key and object whose name or content holds the user's id. Looks at all there is."""
     found = [path for path, fields in _all_documents() if uid in path or uid in repr(fields)]
-    keys = sorted(redis_client().scan_iter(count=1000))
-    found += [f"redis {key}" for key in keys if uid in key or uid in _content(key)]
+    found += [f"redis {key}" for key, content in _all_keys() if uid in key or uid in content]
     names = [blob.name for blob in storage_bucket().list_blobs()]
     return found + [f"file {name}" for name in names if uid in name]
 
@@ -198,18 +206,26 @@ def _all_documents() -> Iterator[tuple[str, Any]]:
         yield snapshot.reference.path, snapshot.to_dict()
 
 
-def _content(key: str) -> str:
-    client = redis_client()
-    kind = client.type(key)
-    if kind == "hash":
-        return repr(client.hgetall(key))
-    if kind == "list":
-        return repr(client.lrange(key, 0, -1))
-    if kind == "zset":
-        return repr(client.zrange(key, 0, -1))
-    if kind == "set":
-        return repr(client.smembers(key))
-    return repr(client.get(key))
+def _all_keys() -> list[tuple[str, str]]:
+    """Every key in Redis and what it holds; asked together, for other tests leave thousands."""
+    keys = sorted(redis_client().scan_iter(count=1000))
+    with redis_client().pipeline(transaction=False) as asked:
+        for key in keys:
+            asked.type(key)
+        kinds = asked.execute()
+        for key, kind in zip(keys, kinds, strict=True):
+            _ask_for_content(asked, key, kind)
+        return [(key, repr(content)) for key, content in zip(keys, asked.execute(), strict=True)]
+
+
+def _ask_for_content(asked: Pipeline, key: str, kind: str) -> None:
+    readers: dict[str, Callable[[], Any]] = {
+        "hash": lambda: asked.hgetall(key),
+        "list": lambda: asked.lrange(key, 0, -1),
+        "zset": lambda: asked.zrange(key, 0, -1),
+        "set": lambda: asked.smembers(key),
+    }
+    readers.get(kind, lambda: asked.get(key))()
 
 
 def files_of(uid: str) -> list[str]:
