@@ -113,6 +113,30 @@ def test_a_stop_keeps_and_charges_what_was_written(user, standin):
     user.assert_money_is_in_order()
     assert user.request("POST", f"/api/v1/generations/{running.generation.id}/stop").json["stopping"] is False
 
+def test_in_a_crowd_words_come_in_larger_pieces_and_none_is_lost(user, standin, monkeypatch):
+    monkeypatch.setattr(watch, "count", lambda: 400)
+    standin.fault(chunk_delay_ms=5)
+    said = " ".join(f"word{number}" for number in range(100))
+    _, running = begin(user, f"/say {said}")
+    texts = [event["text"] for batch in running for event in batch if event["type"] == "text"]
+    assert "".join(texts) == said
+    assert len(texts) <= 10, "a hundred words within a second, and two pieces a second"
+    assert running.ended is not None
+    assert running.ended.status is Status.COMPLETED
+
+
+def test_a_stop_ends_the_wait_for_a_larger_piece(user, standin, monkeypatch):
+    monkeypatch.setattr(watch, "count", lambda: 10**6)
+    monkeypatch.setattr(turn, "LONGEST_PAUSE_S", 3600.0)
+    standin.fault(chunk_delay_ms=5)
+    _, running = begin(user, "/say one two three four five six seven eight nine ten")
+    pieces = iter(running)
+    while not any(event["type"] == "text" for event in next(pieces)):
+        pass
+    user.request("POST", f"/api/v1/generations/{running.generation.id}/stop")
+    last = [event for batch in pieces for event in batch][-1]
+    assert (last["type"], last["status"]) == ("end", "stopped")
+
 
 def test_a_stop_is_heard_while_the_model_is_silent(user, standin):
     standin.fault(stall_after=2)
