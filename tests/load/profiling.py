@@ -1,92 +1,114 @@
-"""Where a function's processor time goes: samples of its threads, taken from outside by py-spy.
+"""Where a function's processor time goes: its application, asked in a process of its own under Python's profiler.
 
-A profiler inside the process would slow down what it watches, and would see a thread only where it lets others run.
+One request after the other, on one thread, by that thread's own clock: waiting counts nothing. A sampler outside the
+process was tried; it cannot tell threads that work from those that wait for the interpreter's lock. Calls of Python
+functions weigh more here than they do without a profiler.
 """
 
 from __future__ import annotations
 
-import contextlib
-import signal
+import cProfile
+import io
+import os
+import pickle
+import pstats
 import subprocess
+import sys
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from email.parser import BytesParser
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import psutil
-
-from tests.load import scratch
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable
 
-    from tests.load.subjects import Subject
-
-SAMPLES_PER_S = 250
-SHOWN = 45
-
-
-@dataclass
-class Profile:
-    """Samples by function, of its own lines and of all it called, and by the package whose lines ran."""
-
-    packages: Counter[str] = field(default_factory=Counter)
-    own: Counter[str] = field(default_factory=Counter)
-    whole: Counter[str] = field(default_factory=Counter)
-    samples: int = 0
-
-    def add(self, stack: list[str], samples: int) -> None:
-        self.samples += samples
-        self.own[stack[-1]] += samples
-        self.packages[_package_of(stack[-1])] += samples
-        for function in set(stack):
-            self.whole[function] += samples
-
-    def shown(self, cost_ms: float) -> str:
-        """Milliseconds of one request, whose cost was measured beside; the parts add up to it."""
-        lines = [f"  {self.samples} samples"]
-        titles = (("by package", self.packages), ("own time", self.own), ("with all it calls", self.whole))
-        for title, counted in titles:
-            lines.append(f"  {title}")
-            for function, samples in counted.most_common(SHOWN):
-                lines.append(f"    {samples / self.samples * cost_ms:6.2f} ms  {function}")
-        return "\n".join(lines)
+WARM_UP, PROFILED = 150, 300
+SHOWN = 40
+_ROOT = Path(__file__).parents[2]
+_STDOUT = 1
+_BUILT_IN = "~"
 
 
-@contextlib.contextmanager
-def watching(subject: Subject, folder: Path) -> Iterator[Profile]:
-    """Samples what runs inside the context; the profile is filled when it is left."""
-    py_spy = scratch.from_pypi("profiler", "py-spy==0.4.3") / "py-spy"
-    # Of gunicorn's two processes the second serves. Only threads that hold the interpreter's lock count: whether others
-    # work or wait cannot be told from outside on every machine.
-    (worker,) = psutil.Process(subject.pid).children()
-    written = folder / f"profile-{time.monotonic_ns()}.txt"
-    command = [str(py_spy), "record", "--gil", "--format", "raw", "--rate", str(SAMPLES_PER_S), "--duration", "600"]
-    process = subprocess.Popen(
-        [*command, "--output", str(written), "--pid", str(worker.pid)],
+def shown(target: str, requests: Iterable[bytes], cost_ms: float) -> str:
+    """The parts of one request, whose cost was measured beside; by package they add up to it."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.load.profiling"],
+        cwd=_ROOT,
+        env={**os.environ, "FUNCTION_TARGET": target},
+        input=pickle.dumps((target, list(requests), cost_ms)),
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        check=True,
     )
-    time.sleep(0.5)  # until it is attached
-    profile = Profile()
-    try:
-        yield profile
-    finally:
-        process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=30)
-    assert written.exists(), said.decode()
-    for line in written.read_text().splitlines():
-        stack, _, samples = line.rpartition(" ")
-        profile.add([_shortened(frame) for frame in stack.split(";")], int(samples))
+    return ended.stdout.decode()
 
 
-def _shortened(frame: str) -> str:
-    """`hold (functions/credits/service.py)`: without the line, so that a function is counted once."""
-    return frame.rpartition(":")[0] + ")" if ":" in frame else frame
+def main() -> None:
+    target, requests, cost_ms = pickle.load(sys.stdin.buffer)
+    from functions_framework import create_app  # the parent of this process needs none of it
+
+    app = create_app(target, "main.py", "http")
+    asked = [_environ(request) for request in requests]
+    report, devnull = os.dup(_STDOUT), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, _STDOUT)  # there the function writes its log
+    for environ in asked[:WARM_UP]:
+        _ask(app, environ)
+    profiler = cProfile.Profile(time.thread_time)
+    profiler.enable()
+    for environ in asked[WARM_UP:]:
+        _ask(app, environ)
+    profiler.disable()
+    os.write(report, _described(pstats.Stats(profiler).stats, cost_ms).encode())  # type: ignore[attr-defined]
 
 
-def _package_of(function: str) -> str:
-    """`functions/chat` and `shared/http` for ours, the distribution for others'."""
-    steps = function.rpartition("(")[2].rstrip(")").split("/")
-    return "/".join(steps[: 2 if steps[0] in {"functions", "shared"} else 1])
+def _environ(request: bytes) -> dict[str, Any]:
+    from werkzeug.test import EnvironBuilder
+
+    head, _, body = request.partition(b"\r\n\r\n")
+    line, _, fields = head.partition(b"\r\n")
+    method, path, _ = line.decode().split(" ")
+    headers = list(BytesParser().parse(io.BytesIO(fields + b"\r\n\r\n"), headersonly=True).items())
+    environ: dict[str, Any] = EnvironBuilder(path, method=method, headers=headers, data=body).get_environ()
+    return environ
+
+
+def _ask(app: Callable[..., Any], environ: dict[str, Any]) -> None:
+    said: list[str] = []
+    answer = app(environ, lambda status, _headers, _error=None: said.append(status))
+    for _ in answer:
+        pass
+    answer.close()
+    assert said[0].startswith("200"), said
+
+
+def _described(stats: dict[tuple[str, int, str], Any], cost_ms: float) -> str:
+    packages, own, whole = Counter[str](), Counter[str](), Counter[str]()
+    for (file, _, function), (_, _, own_s, whole_s, callers) in stats.items():
+        name = f"{function} ({_package_of(file)})"
+        own[name] += own_s
+        whole[name] = max(whole[name], whole_s)
+        if file == _BUILT_IN:  # what is written in C belongs to who calls it
+            for (caller, _, _), (_, _, of_it_s, _) in callers.items():
+                packages[_package_of(caller)] += of_it_s
+        else:
+            packages[_package_of(file)] += own_s
+    scale = cost_ms / packages.total()
+    lines = []
+    for title, counted in (("by package", packages), ("own time", own), ("with all it calls", whole)):
+        lines.append(f"  {title}")
+        lines += [f"    {seconds * scale:6.2f} ms  {name}" for name, seconds in counted.most_common(SHOWN)]
+    return "\n".join(lines)
+
+
+def _package_of(file: str) -> str:
+    """`functions/chat` and `shared/http` for ours, the distribution or the module for others'."""
+    path = Path(file)
+    if path.is_relative_to(_ROOT) and "site-packages" not in path.parts:
+        return "/".join(path.relative_to(_ROOT).parts[:2])
+    if "site-packages" in path.parts:
+        return path.parts[path.parts.index("site-packages") + 1]
+    return path.parent.name if path.name == "__init__.py" else path.name
+
+
+if __name__ == "__main__":
+    main()

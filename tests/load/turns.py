@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 ROUND_S = 4.0
-PROFILED_S = 12.0
 CLIENTS = 32
 USERS = 128
 """Enough that none of them meets a limit in a minute of every round there is."""
@@ -204,11 +203,11 @@ def _beside_peers(ours: list[float], shape: Shape, theirs: dict[str, list[float]
     return rows
 
 
-def _round(subject: Subject, shape: Shape, seconds: float = ROUND_S) -> tuple[float, float]:
+def _round(subject: Subject, shape: Shape) -> tuple[float, float]:
     """Requests a second, and milliseconds of processor time for each."""
     requests = subject.requests(shape)
     warm = _run(subject, shape, requests, CLIENTS, subject.warm_up)
-    total = max(2 * CLIENTS, round(warm.per_second * seconds))
+    total = max(2 * CLIENTS, round(warm.per_second * ROUND_S))
     used_s = subject.cpu_s()
     result = _run(subject, shape, requests, CLIENTS, total)
     return result.per_second, (subject.cpu_s() - used_s) / total * 1000
@@ -410,14 +409,13 @@ def _provider_times(provider: Subject) -> list[tuple[float, float]]:
 
 
 def _profile(bench: Bench) -> None:
+    profiled = profiling.WARM_UP + profiling.PROFILED
     with bench.running() as ours:
-        for subject, shape in itertools.product(ours, (PLAIN, STREAM)):
-            if not _is_product(subject):
-                continue
-            _run(subject, shape, subject.requests(shape), CLIENTS, subject.warm_up)
-            with profiling.watching(subject, bench.folder) as profile:
-                rate, cost_ms = _round(subject, shape, PROFILED_S)
-            print(f"\n{subject.name}, {shape.name}: {rate:.0f}/s, {cost_ms:.2f} ms each\n{profile.shown(cost_ms)}")
+        for (function, subject), shape in itertools.product(zip(OURS, ours, strict=False), (PLAIN, STREAM)):
+            rate, cost_ms = _round(subject, shape)
+            requests = itertools.islice(subject.requests(shape), profiled)
+            print(f"\n{subject.name}, {shape.name}: {rate:.0f}/s, {cost_ms:.2f} ms each")
+            print(profiling.shown(function.target, requests, cost_ms))
 
 
 def _check_ledger(users: list[seeding.User]) -> None:
