@@ -28,6 +28,8 @@ PYTHON = Path(__file__).parent / "python"
 INSTALL_S = 300
 SCRIPT_S = 100
 FAULTY_MODEL = "z-ai/glm-4.6"
+INSTALLING_TAKES_ITS_TIME = pytest.mark.timeout(func_only=True)
+"""The first run installs packages inside a fixture, which `INSTALL_S` bounds and not the time of a test."""
 NEEDED = (
     "FIREBASE_AUTH_EMULATOR_HOST",
     "FIRESTORE_EMULATOR_HOST",

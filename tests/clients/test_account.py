@@ -2,6 +2,10 @@
 
 import pytest
 
+from tests.clients.conftest import INSTALLING_TAKES_ITS_TIME
+
+pytestmark = INSTALLING_TAKES_ITS_TIME
+
 
 @pytest.fixture(scope="module")
 def seen(script):

@@ -4,6 +4,10 @@ from itertools import pairwise
 
 import pytest
 
+from tests.clients.conftest import INSTALLING_TAKES_ITS_TIME
+
+pytestmark = INSTALLING_TAKES_ITS_TIME
+
 UNHURRIED = "chunk_delay_ms=20"
 """Without pauses all of an answer arrives at once, and nothing shows that it is streamed."""
 

@@ -4,6 +4,10 @@ import re
 
 import pytest
 
+from tests.clients.conftest import INSTALLING_TAKES_ITS_TIME
+
+pytestmark = INSTALLING_TAKES_ITS_TIME
+
 SDKS = {"python 3": "openai", "python 2": "openai-2", "javascript": "openai.mjs"}
 WEATHER = {"name": "get_weather", "arguments": {"city": "İzmir"}, "finish_reason": "tool_calls"}
 REFUSALS = {
