@@ -113,6 +113,7 @@ def test_a_stop_keeps_and_charges_what_was_written(user, standin):
     user.assert_money_is_in_order()
     assert user.request("POST", f"/api/v1/generations/{running.generation.id}/stop").json["stopping"] is False
 
+
 def test_in_a_crowd_words_come_in_larger_pieces_and_none_is_lost(user, standin, monkeypatch):
     monkeypatch.setattr(watch, "count", lambda: 400)
     standin.fault(chunk_delay_ms=5)
