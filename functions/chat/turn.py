@@ -296,11 +296,13 @@ class Turn:
             upstream.close()
 
     def _paced(self, upstream: ChatStream) -> Iterator[Sequence[Delta]]:
-        """What the model says, in larger pieces the more turns this process carries. The first words never wait."""
+        """What the model says, in larger pieces the more turns this process carries. The first words never wait, and
+        nothing waits behind the last ones.
+        """
         for deltas in upstream:
             yield deltas
             pause_s = min((watch.count() - FEW_TURNS) * PAUSE_PER_TURN_S, LONGEST_PAUSE_S)
-            if pause_s > 0 and self._answer.says_something:
+            if pause_s > 0 and self._answer.says_something and not upstream.has_ended:
                 self._cancellation.wait(pause_s)
 
     def _may_wait(self, batch: list[Event]) -> bool:

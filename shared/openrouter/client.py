@@ -72,6 +72,11 @@ class ChatStream:
         return self._events.content_delivered
 
     @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will come, because everything was said or because it broke."""
+        return self._events.ended
+
+    @property
     def cancelled(self) -> bool:
         return self._answer.cancellation.cancelled
 

@@ -38,8 +38,10 @@ from shared.openrouter.vectors import packed_if_embedding
 
 _DONE = b"[DONE]"
 _TEMPLATE_TRIES = 4
+_LONGEST_RUN = 64
+"""Events read at once: when one among them has to be parsed, so many at most were looked at in vain."""
 _TEXT_KEY = re.compile(r'"content"\s*:\s*"')
-_PROBE = "a text that no model says"
+_PROBES = ("a", "b")
 _scan = json.JSONDecoder().raw_decode
 _CONTENT = (TextDelta, ReasoningDelta, ToolCallDelta, ImagesDelta)
 
@@ -74,7 +76,7 @@ class ChatEvents:
                     if text:
                         deltas.append(TextDelta(text))
                     continue
-            start, position = position, _end_of_event(received, position)
+            start, position = position, self._template.next_in(received, position)
             self._read(received[start:position], deltas)
         return deltas
 
@@ -180,23 +182,32 @@ class TextTemplate:
         self._tries_left -= 1
         chunk = payload.decode()
         found = _TEXT_KEY.search(chunk)
-        if found is None:
+        if found is None or "\n" in chunk:  # of several `data:` lines: on the wire it looks otherwise
             return
         _, end = _scan(chunk, found.end() - 1)
         head, tail = chunk[: found.end()], chunk[end - 1 :]
-        # Only the value at the one right place is the text: prove it with another text there.
-        probed = _first_choice(json.loads(f"{head}{_PROBE}{tail}"))
-        if probed is not None and probed["delta"].get("content") == _PROBE:
+        # Only the value at the one right place is the text: prove it with other texts there. What stands elsewhere may
+        # equal one of them by chance, and not both.
+        if all(_content_of(f"{head}{probe}{tail}") == probe for probe in _PROBES):
             self._head, self._tail = b"data: " + head.encode(), tail.encode() + b"\n\n"
             self._between = self._tail + self._head
 
+    def next_in(self, received: bytes, position: int) -> int:
+        """Where after `position` the next event begins that may fit; before that, nothing is worth being cut apart."""
+        blank = received.find(b"\n\n" + (self._head or b"data:"), position)
+        return len(received) if blank < 0 else blank + 2
+
     def run_in(self, received: bytes, position: int) -> tuple[str, int] | None:
-        """The joined texts of the whole events from `position` on that fit, and where they end; None for an event that
-        has to be parsed.
+        """The joined texts of whole events from `position` on that fit, and where they end; None for an event that has
+        to be parsed.
         """
         if not self._head or not received.startswith(self._head, position):
             return None
-        texts = received[position + len(self._head) :].split(self._between)
+        inside = position + len(self._head)
+        blank = received.find(b"\n\n", inside)
+        if blank < 0 or not received.endswith(self._tail, inside, blank + 2):
+            return None
+        texts = received[inside:].split(self._between, _LONGEST_RUN)
         last, tail, rest = texts.pop().partition(self._tail)
         if tail:
             texts.append(last)
@@ -205,6 +216,11 @@ class TextTemplate:
             end = len(received) - len(last) - len(self._head)
         text = _inside_of_strings(texts) if texts else None
         return None if text is None else (text, end)
+
+
+def _content_of(chunk: str) -> object:
+    choice = _first_choice(json.loads(chunk))
+    return None if choice is None else choice["delta"].get("content")
 
 
 def _inside_of_strings(pieces: list[bytes]) -> str | None:
@@ -216,19 +232,15 @@ def _inside_of_strings(pieces: list[bytes]) -> str | None:
         if inside.isprintable() and "\\" not in inside and inside.count('"') == quotes:
             # Without quotes, backslashes and control characters a JSON string is its own meaning.
             return inside.replace('","', "")
-        # A piece with quotes of its own would break the list or add to it, unless its neighbour's backslash hides one.
+        # A piece with quotes of its own would break the list, add to it or put another list inside, unless its
+        # neighbour's backslash hides one.
         if any((len(piece) - len(piece.rstrip(b"\\"))) % 2 for piece in pieces):
             return None
         values = json.loads(f'["{inside}"]')
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return "".join(values) if len(values) == len(pieces) else None
-
-
-def _end_of_event(received: bytes, position: int) -> int:
-    """Behind the blank line that ends the event at `position`, or behind everything."""
-    blank = received.find(b"\n\n", position)
-    return len(received) if blank < 0 else blank + 2
+    is_whole = len(values) == len(pieces) and all(type(value) is str for value in values)
+    return "".join(values) if is_whole else None
 
 
 def read_delta(delta: dict[str, Any], deltas: list[Delta]) -> None:
@@ -372,7 +384,7 @@ def _object_in(payload: bytes) -> dict[str, Any] | None:
 
 def _is_only_text(chunk: dict[str, Any], choice: dict[str, Any] | None) -> bool:
     """Whether a chunk says nothing but its text, so that another text in its place makes the same kind of chunk."""
-    if choice is None or choice.get("finish_reason") or chunk.get("usage"):
+    if choice is None or choice.get("finish_reason") or type(chunk.get("usage")) is dict:
         return False
     said: list[Delta] = []
     delta = choice.get("delta")

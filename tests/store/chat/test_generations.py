@@ -17,6 +17,7 @@ from shared.clients import redis_client
 from shared.clock import utc_now
 from shared.errors import Unavailable
 from shared.ids import new_id
+from shared.openrouter import Cancellation
 from shared.redis_link import Link, LinkFailed
 from tests.store.chat.support import User, events_of, give, question, usage_record
 
@@ -124,6 +125,22 @@ def test_in_a_crowd_words_come_in_larger_pieces_and_none_is_lost(user, standin, 
     assert len(texts) <= 10, "a hundred words within a second, and two pieces a second"
     assert running.ended is not None
     assert running.ended.status is Status.COMPLETED
+
+
+def test_in_a_crowd_nobody_waits_behind_the_last_words(user, standin, monkeypatch):
+    waits: list[float] = []
+
+    def wait(_: Cancellation, seconds: float) -> None:
+        waits.append(seconds)
+        time.sleep(1)  # by then the rest is there, with its end
+
+    monkeypatch.setattr(watch, "count", lambda: 400)
+    monkeypatch.setattr(Cancellation, "wait", wait)
+    standin.fault(chunk_delay_ms=50)
+    _, running = begin(user, "/say one two three")
+    texts = [event["text"] for batch in running for event in batch if event["type"] == "text"]
+    assert texts == ["one", " two three"]
+    assert len(waits) == 1
 
 
 def test_a_stop_ends_the_wait_for_a_larger_piece(user, standin, monkeypatch):

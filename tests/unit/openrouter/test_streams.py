@@ -47,8 +47,10 @@ class Outcome:
         return "".join(delta.text for delta in self.deltas if isinstance(delta, ReasoningDelta))
 
 
-def relay(*pieces: bytes, cause: UpstreamError | None = None, limit: int = 10_000) -> Outcome:
-    events = ChatEvents(max_event_bytes=limit)
+def relay(
+    *pieces: bytes, cause: UpstreamError | None = None, limit: int = 10_000, events: ChatEvents | None = None
+) -> Outcome:
+    events = events or ChatEvents(max_event_bytes=limit)
     deltas = []
     for piece in pieces:
         if not events.ended:
@@ -358,6 +360,68 @@ def test_a_recorded_stream_cut_off_anywhere_before_its_finish_is_never_a_success
     assert relay(body[:end]).failed is not None
 
 
+HEADS = st.sampled_from(
+    [
+        b'{"choices":[{"delta":{"content":"',
+        b'{"id":"gen-1","choices":[{"finish_reason":null,"delta":{"role":"assistant","content":"',
+        b'{"id":"gen-1","usage":{},"choices":[{"delta":{"content":"',
+        b'{"content":"q","choices":[{"delta":{"content":"',
+        b'{"choices":[{"delta":\n{"content":"',
+        b'{"choices":[{"delta":\ndata: {"content":"',
+    ]
+)
+TAILS = st.sampled_from(
+    [
+        b'"}}]}',
+        b'"}}]} ',
+        b'"}}]}\r',
+        b'"},"finish_reason":null}],"usage":null}',
+        b'"},"finish_reason":"stop"}]}',
+        b'","reasoning":"r"}}]}',
+        b'","content":"z"}}]}',
+        b'"}}],"usage":{}}',
+        b'"}}],"usage":{"cost":1,"prompt_tokens":3,"completion_tokens":4}}',
+        b'"}}],"error":{"message":"no"}}',
+    ]
+)
+INSIDES = st.text(max_size=5).map(lambda said: json.dumps(said)[1:-1].encode()) | st.sampled_from(
+    [
+        b"a",
+        b"",
+        b"\xc3",
+        b"\xa4",
+        b"\\",
+        b'"',
+        b',"x',
+        b'x",["y',
+        b'y"],"x',
+        b"a text that no model says",
+        b"\\ud83d",
+        b"\n\n",
+    ]
+)
+BETWEEN = st.sampled_from([KEEP_ALIVE, b"event: x\n", b"\n", b"data:\n\n", b"data", DONE, b": c\r\n\r\n"])
+ENDS = st.sampled_from([b"\n\n", b"\n\n", b"\n\n", b"\r\n\r\n", b"\n\r\n", b"\n"])
+
+
+@st.composite
+def odd_streams(draw: st.DrawFn) -> bytes:
+    """Events that mostly share head and tail, with everything between and inside that must not be taken for text."""
+    heads, tails = st.just(draw(HEADS)), st.just(draw(TAILS))
+    alike = st.tuples(st.just(b"data: "), heads, INSIDES, tails, st.just(b"\n\n")).map(b"".join)
+    other = st.tuples(st.sampled_from([b"data: ", b"data:"]), heads | HEADS, INSIDES, tails | TAILS, ENDS).map(b"".join)
+    return b"".join(draw(st.lists(alike | alike | other | BETWEEN, max_size=12)))
+
+
+@settings(deadline=None, max_examples=400)
+@given(st.data(), odd_streams(), st.sampled_from([60, 200, 10_000]))
+def test_reading_runs_at_once_is_what_reading_every_event_gives(data, wire, limit):
+    pieces = cut(data, wire)
+    parser = ChatEvents(max_event_bytes=limit)
+    parser._template._tries_left = 0
+    assert relay(*pieces, limit=limit) == relay(*pieces, events=parser)
+
+
 def learnt(payload: bytes) -> TextTemplate:
     template = TextTemplate()
     template.learn(payload)
@@ -405,10 +469,54 @@ def test_the_template_leaves_to_the_parser_what_differs_in_more_than_the_text(ot
     assert after in (None, ("second", len(text("second"))))
 
 
-@pytest.mark.parametrize("halves", [(b"\xc3", b"\xa4"), (b'x","', b"y\\"), (b"x\\", b'","y')])
-def test_two_broken_texts_make_no_whole_one(halves):
-    broken = b"".join(text("x").replace(b'"x"', b'"' + half + b'"') for half in halves)
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (b"\xc3", b"\xa4"),
+        (b'x","', b"y\\"),
+        (b"x\\", b'","y'),
+        (b"x\\", b',"y'),
+        (b'x",["y', b"y", b'y"],"x'),
+        (b'x",{"y":["y', b"y", b'y"]},"x'),
+        (b'x",' + b"[" * 100_000,),
+    ],
+    ids=["halves of a character", "quotes", "backslash", "backslash and comma", "list", "object", "depth"],
+)
+def test_broken_texts_make_no_whole_one(parts):
+    broken = b"".join(text("x").replace(b'"x"', b'"' + part + b'"') for part in parts)
     assert learnt(text("first")[6:-2]).run_in(broken, 0) is None
+    failed = relay(text("first"), broken, limit=1_000_000).failed
+    assert failed is not None
+    assert failed[1]["fault"] == "malformed_chunk"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "fault"),
+    [
+        ([text("a"), b"data: ", text("b")], "malformed_chunk"),
+        ([text("a"), b"data: {}\n", text("b")], "malformed_chunk"),
+        ([text("a"), text("b" * 1000)], "oversized_event"),
+    ],
+    ids=["a cut line", "an event of two lines", "more than an event may have"],
+)
+def test_what_looks_like_a_text_is_none(pieces, fault):
+    outcome = relay(*pieces, limit=500)
+    assert outcome.text == "a"
+    assert outcome.failed[1]["fault"] == fault
+
+
+def test_a_text_that_says_its_usage_is_parsed_for_it():
+    said = chunk({"role": "assistant", "content": "x"}, usage={})
+    assert relay(said, said, chunk(usage=USAGE), said, DONE).usage == relay(chunk(usage=USAGE), said, DONE).usage
+
+
+def test_a_long_run_is_read_in_bounded_parts():
+    event = text("x")
+    template, received = learnt(text("first")[6:-2]), event * 1000
+    run = template.run_in(received, 0)
+    assert run is not None
+    assert run[0] == "x" * (run[1] // len(event))
+    assert len(run[0]) < 100
 
 
 @pytest.mark.parametrize(
@@ -417,6 +525,9 @@ def test_two_broken_texts_make_no_whole_one(halves):
         b'{"id":"gen-1","content":"first","choices":[{"delta":{"content": "first"}}]}',
         b'{"id":"gen-1","choices":[{"delta":{"content":"zero","content":"first"}}]}',
         b'{"id":"gen-1","choices":[{"delta":{"text":"first"}}]}',
+        b'{"id":"gen-1","choices":[{"delta":\n{"content":"first"}}]}',
+        b'{"id":"gen-1","content":"x","choices":[{"delta":{"content":"a"}}]}',
+        b'{"id":"gen-1","content":"x","choices":[{"delta":{"content":"b"}}]}',
         b'{"id":"gen-1","choices":[{"delta":{"content":"first"}}],"choices":[{"delta":{"content":"first"}}]}',
     ],
 )
