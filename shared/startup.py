@@ -5,11 +5,14 @@ import os
 import signal
 import sys
 
-from gunicorn.config import Keepalive
+from gunicorn.config import GracefulTimeout, Keepalive
 
 KEEP_ALIVE_S = 620
 """Longer than any proxy in front keeps a connection it may use again: Node 5 s, Google's load balancers 600 s
 (https://cloud.google.com/load-balancing/docs/https#timeouts_and_retries)."""
+STOPS_WITHIN_S = 8
+"""Cloud Run kills what is left ten seconds after it asked a process to end
+(https://cloud.google.com/run/docs/container-contract#instance-shutdown)."""
 _PR_SET_PDEATHSIG = 1
 _ORPHAN_PARENT = 1
 
@@ -53,3 +56,5 @@ def _leave_idle_connections_open() -> None:
     The framework starts gunicorn without this setting, and nothing of the environment reaches it.
     """
     Keepalive.default = KEEP_ALIVE_S
+    # A connection that never said anything is waited for as long, also by a process that ends.
+    GracefulTimeout.default = STOPS_WITHIN_S

@@ -238,7 +238,6 @@ class Turn:
         try:
             start = self._start_event()
             self._log.append([start], upstream_id=self._new_upstream_id())
-            self._log_at = time.monotonic() + UNREAD_LOGGED_EVERY_S
             yield [start]
             if self._upstream is not None:
                 yield from self._relay()

@@ -86,6 +86,8 @@ def _change_favourites(uid: str, change: Callable[[Favourites], Favourites], now
         before = Preferences.as_far_as_valid(read.value).favourite_models
         after = change(before)
         if after == before:
+            # An earlier attempt may have made the change and not lived to tell the others.
+            preferences_cache.put(uid, Copy(read.value, version_of(read.written_at)), now)
             return
         batch = store.new_batch()
         repository.add_favourite_models(batch, uid, after, read, now)

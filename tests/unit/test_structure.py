@@ -20,13 +20,14 @@ import yaml
 from functions.api import CAPABILITIES, all_routes
 from shared.deployment import FUNCTIONS
 from shared.settings import REGION
-from shared.startup import KEEP_ALIVE_S
+from shared.startup import KEEP_ALIVE_S, STOPS_WITHIN_S
 
 ROOT = Path(__file__).parents[2]
 RUNTIME_PACKAGES = ("functions", "triggers", "shared")
 NOT_FOR_PACKAGES = {"tests", "infra", "emulator", "public"}
 README_LINES = 25
 LOAD_BALANCERS_KEEP_ALIVE_S = 600
+KILLED_AFTER_S = 10
 
 # Slow to import. What a function does not need must not be there when it starts.
 NEVER_AT_START = {"google.cloud.pubsub_v1", "google.cloud.storage", "openai"}
@@ -71,6 +72,7 @@ import json, os, sys, main
 from gunicorn.config import Config
 print(json.dumps({
     "keep_alive_s": Config().keepalive,
+    "stops_within_s": Config().graceful_timeout,
     "modules": [name for name in sys.modules],
     "threads": os.environ.get("THREADS"),
     "defined": [name for name in main.FUNCTIONS if hasattr(main, name)],
@@ -260,6 +262,10 @@ def test_a_function_has_a_thread_for_every_request_it_admits(target):
 
 def test_a_function_closes_no_connection_that_a_proxy_may_be_using_again():
     assert started("system")["keep_alive_s"] == KEEP_ALIVE_S > LOAD_BALANCERS_KEEP_ALIVE_S
+
+
+def test_a_function_ends_by_itself_before_it_is_killed():
+    assert started("system")["stops_within_s"] == STOPS_WITHIN_S < KILLED_AFTER_S
 
 
 def test_the_packages_are_ours_and_not_somebody_elses_of_the_same_name():
