@@ -4,7 +4,9 @@
  * - The Auth emulator compiles a validator for each of some hundred API schemas when it starts: about 20 seconds of
  *   computing, of which a run uses a handful. Its router can compile each on first use; this asks it to.
  * - Every suite looks for the ports of its Python processes from 8081 on, so two suites that reload the same changed
- *   file meet there and one of them fails to load. CRAFTPILOT_WORKER_PORTS gives each suite a range of its own.
+ *   file meet there and one of them fails to load. CRAFTPILOT_WORKER_PORTS gives each suite a range of its own. Two
+ *   functions that start at the same moment may be given the same free port, and one then gets what was meant for the
+ *   other: a port that was given is not given again for a minute.
  * - When a function answers before a large body has arrived, its emulator goes on sending into a closed connection, and
  *   nobody listens for that error: the whole suite would end. It is one request's end and nothing more.
  */
@@ -16,6 +18,22 @@ const USUAL_FIRST_PORT = 8081;
 const USUAL_LAST_PORT = 9081;
 const firstPort = Number(process.env.CRAFTPILOT_WORKER_PORTS || USUAL_FIRST_PORT);
 
+const GIVEN_FOR_MS = 60_000;
+const givenAt = new Map();
+let giving = Promise.resolve();
+
+// One after the other, because whether a port is free is known for this moment only.
+function portOfItsOwn(find, options) {
+  const next = async () => {
+    let port = await find(options);
+    while (Date.now() - (givenAt.get(port) ?? -Infinity) < GIVEN_FOR_MS) port = await find({ ...options, port: port + 1 });
+    givenAt.set(port, Date.now());
+    return port;
+  };
+  giving = giving.then(next, next);
+  return giving;
+}
+
 const changed = {
   "exegesis-express": (loaded) => ({
     ...loaded,
@@ -26,7 +44,7 @@ const changed = {
     ...loaded,
     getPortPromise: (options) =>
       options && options.port >= USUAL_FIRST_PORT && options.port <= USUAL_LAST_PORT
-        ? loaded.getPortPromise({ ...options, port: options.port - USUAL_FIRST_PORT + firstPort })
+        ? portOfItsOwn(loaded.getPortPromise, { ...options, port: options.port - USUAL_FIRST_PORT + firstPort })
         : loaded.getPortPromise(options),
   }),
 };

@@ -61,6 +61,7 @@ _JUDGED_AT_MOST = 3
 _MESSAGES_BESIDE_HISTORY = 4
 """System prompt, summary, question, and the instruction to go on."""
 _BYTES_PER_TOKEN = 3
+_IMAGE = "image"
 _SHORTENED_UPSTREAM_TOKENS = 8_192
 """For models that read no more than this the provider by itself leaves out the middle of what is too long
 (https://openrouter.ai/docs/guides/features/message-transforms)."""
@@ -155,6 +156,7 @@ def begin_alone(key: Key, asked: Prompt, *, clock: Clock, keep_partial: bool) ->
     chain = models.choose(asked.model, plan=key.plan, fallbacks=asked.fallbacks)
     tokens, images, has_documents = prompt.bound_of(asked.messages, asked.parameters)
     _require_room(chain, asked.messages, most_tokens=tokens)
+    _require_eyes(chain, images, "messages")
     facts = Facts(images=images, has_documents=has_documents)
     amount_micro = _highest_micro(chain, tokens, facts, asked.max_tokens)
     terms = Terms(Settings(model=asked.model, max_tokens=asked.max_tokens), chain, amount_micro)
@@ -175,6 +177,7 @@ def terms_of(question: Question, facts: Facts, plan: str) -> Terms:
     settings = question.settings.over(facts.settings)
     chain = models.choose(settings.model, plan=plan, fallbacks=settings.fallbacks or ())
     text, images, has_documents = uploads.prompt_bound(attachments_in(question.parts))
+    _require_eyes(chain, images, "content")
     tokens = (
         (settings.context_tokens or DEFAULT_CONTEXT_TOKENS)
         + len((settings.system_prompt or "").encode())
@@ -230,6 +233,13 @@ def _facts_first(key: Key, conversation_id: str, question: Question) -> Facts:
 def _stored_facts(key: Key, conversation_id: str) -> Facts:
     opened = repository.find_opened(key.uid, conversation_id)
     return Facts(settings=_settings_of(opened)) if opened else Facts()
+
+
+def _require_eyes(chain: Sequence[Model], images: int, field_name: str) -> None:
+    """Refuse images that no model of the chain can see."""
+    if images and not any(_IMAGE in model.input_modalities for model in chain):
+        problem = f"has images, which {chain[0].slug} cannot see: leave them out or choose another model"
+        raise InvalidRequest.of(field_name, problem)
 
 
 def _require_room(chain: Sequence[Model], messages: Sequence[Mapping[str, Any]], *, most_tokens: int) -> None:

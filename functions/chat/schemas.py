@@ -25,7 +25,7 @@ from functions.chat.domain import (
     ConversationState,
     json_bytes,
 )
-from shared.http.schema import Body, Schema
+from shared.http.schema import Body, Schema, wrong
 from shared.ids import is_safe_id
 
 MAX_CONTENT_CHARS = 100_000
@@ -189,7 +189,7 @@ class Make(AnswerSettings):
     response_format: Json | None = Field(
         default=None, description='`{"type": "json_object"}` or `{"type": "json_schema", "json_schema": {…}}`.'
     )
-    seed: int | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=4)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
@@ -197,9 +197,9 @@ class Make(AnswerSettings):
     @model_validator(mode="after")
     def _tools_are_bounded(self) -> Self:
         if self.tools and json_bytes([tool.model_dump(exclude_none=True) for tool in self.tools]) > MAX_TOOLS_BYTES:
-            raise ValueError(f"tools must not be larger than {MAX_TOOLS_BYTES // 1024} KiB in all")
+            raise wrong("tools", f"must not be larger than {MAX_TOOLS_BYTES // 1024} KiB in all")
         if self.tool_choice is not None and not self.tools:
-            raise ValueError("tool_choice needs tools")
+            raise wrong("tool_choice", "needs tools")
         return self
 
     @property
@@ -292,7 +292,7 @@ class CreateConversation(Body):
     @model_validator(mode="after")
     def _retention_is_for_temporary_chats(self) -> Self:
         if self.retention_hours is not None and not self.temporary:
-            raise ValueError("retention_hours is for temporary chats")
+            raise wrong("retention_hours", "is for temporary chats")
         return self
 
 
@@ -324,7 +324,8 @@ class ConversationsQuery(PageQuery):
     @model_validator(mode="after")
     def _one_filter(self) -> Self:
         if sum(each is not None for each in (self.folder_id, self.tag, self.pinned)) > 1:
-            raise ValueError("use one of folder_id, tag and pinned at a time")
+            filters = [name for name in ("folder_id", "tag", "pinned") if getattr(self, name) is not None]
+            raise wrong(filters[1], f"cannot be combined with {filters[0]}")
         return self
 
 

@@ -29,6 +29,7 @@ from shared.errors import (
     AppError,
     FieldError,
     InternalError,
+    NotFound,
     Unavailable,
     UpstreamBusy,
     UpstreamError,
@@ -165,6 +166,8 @@ class Turn:
         if self.error is not None:
             raise _reason(self.error)
         ended, conversation_id = self.ended, self.generation.conversation_id
+        if ended is not None and ended.message is None and self.outcome is not None and self.outcome.says_something:
+            raise NotFound("The conversation was deleted while this answer was made.", generation_id=self.generation.id)
         if ended is None or ended.message is None or conversation_id is None:
             raise UpstreamError("The model gave no answer.", generation_id=self.generation.id)
         return TurnAnswer(

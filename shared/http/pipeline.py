@@ -50,6 +50,8 @@ from shared.trace import continue_trace, set_trace
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from pydantic_core import ErrorDetails
+
     from shared.identity.caller import Caller
 
 HEALTH_PROBE = "/__/health"
@@ -414,13 +416,18 @@ def _validated(model: type[BaseModel], raw: bytes, *, lax: bool = False) -> Base
     try:
         return model.model_validate_json(raw, strict=not lax)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False, include_input=False)[:_MAX_FIELD_ERRORS]
+        found = error.errors(include_url=False, include_input=False)[:_MAX_FIELD_ERRORS]
         problems = [
-            FieldError(_field_path(item["loc"]), item["msg"].removeprefix("Value error, "), item["type"])
-            for item in found
+            FieldError(_place_of(item), item["msg"].removeprefix("Value error, "), item["type"]) for item in found
         ]
         names = ", ".join(problem.field for problem in problems)
         raise InvalidRequest(f"Check: {names}.", fields=problems) from error
+
+
+def _place_of(item: ErrorDetails) -> str:
+    """Where the value is that is wrong; rules about several name one of them (`shared.http.schema.wrong`)."""
+    named = (item["ctx"]["field"],) if item["type"] == "wrong" else ()
+    return _field_path((*item["loc"], *named))
 
 
 def _field_path(location: tuple[int | str, ...]) -> str:

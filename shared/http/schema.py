@@ -1,6 +1,7 @@
 """What bodies and answers are made of."""
 
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import PydanticCustomError
 
 
 class Schema(BaseModel):
@@ -17,3 +18,8 @@ class Body(Schema):
     """
 
     model_config = ConfigDict(extra="forbid")
+
+
+def wrong(field: str, problem: str) -> PydanticCustomError:
+    """What a validator of several fields raises, so that the answer names the one to change."""
+    return PydanticCustomError("wrong", "{problem}", {"field": field, "problem": problem})

@@ -13,6 +13,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from functions.chat import generation_log
 from functions.chat.events import ConversationDeleted, MessagesDeleted
 from functions.chat.removal import repository
 from functions.chat.search import service as search
@@ -45,8 +46,15 @@ _ATTEMPTS = 5
 
 
 def remove(uid: str, conversation_id: str, *, now: datetime) -> None:
-    """Remove a conversation with all that belongs to it. Raises NotFound, also the second time."""
+    """Remove a conversation with all that belongs to it, and stop the answers that are being made in it. Raises
+    NotFound, also the second time.
+    """
     _patiently(lambda: _begin(_get(uid, conversation_id), BY_USER, now))
+    try:
+        for generation_id in repository.find_running(uid, conversation_id):
+            generation_log.request_stop(generation_id)
+    except Unavailable as error:
+        log.warning("answers of a removed conversation go on", cause=error, conversation_id=conversation_id)
     try:
         _finish(uid, conversation_id, stop_at=time.monotonic() + REQUEST_TIME_S)
     except Unavailable as error:

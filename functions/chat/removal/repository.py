@@ -173,8 +173,13 @@ def delete_messages(
 
 def list_running_below(uid: str, conversation_id: str) -> set[str]:
     """The messages that answers in the making follow."""
+    return {parent_id for parent_id in find_running(uid, conversation_id).values() if parent_id}
+
+
+def find_running(uid: str, conversation_id: str) -> dict[str, str | None]:
+    """The generations that make answers here, with the messages that they follow."""
     running = _user(uid).collection("generations").where(filter=field_filter("status", "==", Status.RUNNING.value))
     with store.translated_errors():
         found = running.select(["conversation_id", "parent_id"]).get(**READING)
-    documents = [snapshot.to_dict() or {} for snapshot in found]
-    return {each["parent_id"] for each in documents if each["conversation_id"] == conversation_id and each["parent_id"]}
+    documents = {snapshot.id: snapshot.to_dict() or {} for snapshot in found}
+    return {name: each["parent_id"] for name, each in documents.items() if each["conversation_id"] == conversation_id}

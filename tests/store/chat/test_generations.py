@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any, cast
@@ -11,6 +11,7 @@ import pytest
 
 from functions.chat import answer, beginning, generation_log, repository, service, turn, watch
 from functions.chat.domain import Generation, Status
+from functions.chat.removal import repository as removal_repository
 from functions.credits import service as credits
 from shared import store
 from shared.clients import redis_client
@@ -30,6 +31,14 @@ def begin(user: User, content: str, **options) -> tuple[str, turn.Turn]:
 
 def events_after(user: User, generation_id: str, after: int = 0) -> dict:
     return user.request("GET", f"/api/v1/generations/{generation_id}/events?after={after}").json
+
+
+def wait_for(look: Callable[[], Any]) -> Any:
+    for _ in range(200):
+        if found := look():
+            return found
+        time.sleep(0.05)
+    pytest.fail("waited in vain")
 
 
 def abandon(running: turn.Turn) -> None:
@@ -486,4 +495,19 @@ def test_a_late_cost_and_its_record_are_written_together_or_not_at_all(user, sta
     record = usage_record(generation)
     assert record["settlement_pending"] is False
     assert 1000 * 10**6 - user.balance().available_micro == record["charged_micro"] > 0
+    user.assert_money_is_in_order()
+
+
+def test_deleting_a_conversation_stops_the_answer_and_says_so(user, standin):
+    standin.fault(chunk_delay_ms=50)
+    conversation = user.conversation()
+    asking = ThreadPoolExecutor().submit(user.ask, conversation, "/repeat 200 word")
+    (running,) = wait_for(lambda: removal_repository.find_running(user.uid, conversation))
+    wait_for(lambda: events_after(user, running)["next"] > 2)
+    assert user.request("DELETE", f"/api/v1/conversations/{conversation}").status_code == 204
+    answer = asking.result(timeout=30)
+    assert (answer.status_code, answer.json["code"]) == (404, "not_found")
+    assert "was deleted" in answer.json["detail"]
+    sweep_until_nothing_is_held(user)
+    assert 0 < usage_record(running)["completion_tokens"] < 200
     user.assert_money_is_in_order()

@@ -443,3 +443,17 @@ def test_time_passes_between_question_and_answer(user, standin):
     answer = user.ask(conversation, "/say slow").json
     assert time.monotonic() - started >= 0.1
     assert answer["user_message"]["created_at"] < answer["message"]["created_at"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "field"),
+    [
+        ("POST", "/api/v1/conversations", {"settings": {"tool_choice": "auto"}}, "settings.tool_choice"),
+        ("POST", "/api/v1/conversations", {"settings": {"seed": 10**40}}, "settings.seed"),
+        ("POST", "/api/v1/conversations", {"retention_hours": 3}, "retention_hours"),
+        ("GET", "/api/v1/conversations?folder_id=folder_1&tag=x", None, "tag"),
+    ],
+)
+def test_a_rule_about_several_fields_names_the_one_to_change(user, method, path, body, field):
+    answer = user.request(method, path, body)
+    assert (answer.status_code, [error["field"] for error in answer.json["errors"]]) == (400, [field])

@@ -328,3 +328,15 @@ def test_a_stopped_answer_ends_as_it_is(program, standin):
     [generation] = program.generations()
     assert generation["status"] == "stopped"
     program.assert_money_is_in_order()
+
+
+def test_images_for_a_model_that_sees_none_are_refused_before_anything_is_held(program):
+    image = {"type": "image_url", "image_url": {"url": "https://example.com/heron.png"}}
+    messages = [{"role": "user", "content": [{"type": "text", "text": "What is this?"}, image]}]
+    asked = len(program.standin.requests())
+    answer = program.post("/v1/chat/completions", {"model": "mistralai/mistral-small", "messages": messages})
+    error = answer.get_json()["error"]
+    assert (answer.status_code, error["param"], error["type"]) == (400, "messages", "invalid_request_error")
+    assert "mistralai/mistral-small cannot see" in error["message"]
+    assert len(program.standin.requests()) == asked
+    assert program.spent_micro() == program.held_micro() == 0

@@ -129,7 +129,7 @@ def end(generation: Generation, _hold: Any, outcome: Outcome, *, keep_partial: b
 def without_neighbours() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(turn, "GenerationLog", lambda *_: FakeLog())
-        patch.setattr(turn, "watch", SimpleNamespace(watch=lambda *_: None, unwatch=lambda *_: None))
+        patch.setattr(turn, "watch", SimpleNamespace(watch=lambda *_: None, unwatch=lambda *_: None, count=lambda: 1))
         patch.setattr(turn, "models", SimpleNamespace(slug_of=lambda name: name, all_for_anyone_fail=lambda: False))
         patch.setattr(ending, "end", end)
         patch.setattr(ending, "learn_usage", lambda *_: None)
