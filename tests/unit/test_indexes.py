@@ -146,7 +146,7 @@ QUERIES = {
     "functions/chat/removal/repository.py:list_marked": lambda: removal.list_marked(NOW, 10),
     "functions/chat/removal/repository.py:delete_some_messages": lambda: removal.delete_some_messages("u", "c"),
     "functions/chat/removal/repository.py:read_parents": lambda: removal.read_parents("u", "c"),
-    "functions/chat/removal/repository.py:list_running_below": lambda: removal.list_running_below("u", "c"),
+    "functions/chat/removal/repository.py:find_running": lambda: removal.find_running("u", "c"),
     "functions/credits/repository.py:list_grants": lambda: credits.list_grants("u"),
     "functions/credits/repository.py:list_holds": lambda: credits.list_holds("u"),
     "functions/credits/repository.py:list_expired_holds": lambda: credits.list_expired_holds(NOW, 10),
