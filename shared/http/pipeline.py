@@ -396,7 +396,8 @@ def _each(values: list[str]) -> tuple[str, ...]:
 
 def _too_large(route: Route) -> PayloadTooLarge:
     limit = route.max_body_bytes
-    return PayloadTooLarge(f"The body is larger than {limit // 1024} KiB; {route.too_large}.", max_bytes=limit)
+    problem = f"is larger than {limit // 1024} KiB; {route.too_large}"
+    return PayloadTooLarge(f"The body {problem}.", fields=[FieldError("body", problem)], max_bytes=limit)
 
 
 def _body(model: type[BaseModel] | None, raw: bytes) -> BaseModel:

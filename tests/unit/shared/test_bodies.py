@@ -116,6 +116,7 @@ def test_a_body_over_the_limit_is_refused(chunked):
     assert response.status_code == 413
     problem = response.get_json(force=True)
     assert (problem["code"], problem["max_bytes"]) == ("payload_too_large", MAX_BODY_BYTES)
+    assert [error["field"] for error in problem["errors"]] == ["body"]
     assert things.calls == []
 
 
