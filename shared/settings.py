@@ -25,7 +25,16 @@ class AppCheck(StrEnum):
 
 OPENROUTER_API_KEY = SecretParam("OPENROUTER_API_KEY", label="The OpenRouter key that pays for every model call")
 
+STRIPE_SECRET_KEY = SecretParam("STRIPE_SECRET_KEY", label="The Stripe key, sk_live_… or sk_test_…")
+STRIPE_WEBHOOK_SECRET = SecretParam(
+    "STRIPE_WEBHOOK_SECRET", label="The signing secret, whsec_…, of the Stripe webhook endpoint"
+)
+REVENUECAT_AUTHORIZATION = SecretParam(
+    "REVENUECAT_AUTHORIZATION", label="What RevenueCat sends as the Authorization header of its webhooks"
+)
+
 _OPENROUTER_BASE_URL = StringParam("OPENROUTER_BASE_URL", default="https://openrouter.ai/api/v1")
+_STRIPE_API_BASE = StringParam("STRIPE_API_BASE", default="https://api.stripe.com")
 _REDIS_URL = StringParam("REDIS_URL", label="Redis for streams and caches, e.g. rediss://user:password@host:6379/0")
 _ALLOWED_ORIGINS = StringParam(
     "ALLOWED_ORIGINS",
@@ -80,7 +89,11 @@ class Settings:
     app_check: AppCheck
     trusted_proxies: int
     utility_model: str
+    stripe_api_base: str
     openrouter_api_key: str = field(repr=False)
+    stripe_secret_key: str = field(repr=False)
+    stripe_webhook_secret: str = field(repr=False)
+    revenuecat_authorization: str = field(repr=False)
 
 
 @cache
@@ -101,7 +114,11 @@ def settings() -> Settings:
         app_check=AppCheck(_APP_CHECK.value),
         trusted_proxies=_TRUSTED_PROXIES.value,
         utility_model=_UTILITY_MODEL.value.strip(),
+        stripe_api_base=_STRIPE_API_BASE.value.rstrip("/"),
         openrouter_api_key=OPENROUTER_API_KEY.value,
+        stripe_secret_key=STRIPE_SECRET_KEY.value,
+        stripe_webhook_secret=STRIPE_WEBHOOK_SECRET.value,
+        revenuecat_authorization=REVENUECAT_AUTHORIZATION.value,
     )
 
 

@@ -121,6 +121,7 @@ def _operation(capability: str, route: Route, schemas: dict[str, Any], reference
         "parameters": [
             *_path_parameters(route),
             *_query_parameters(route, schemas, references),
+            *_header_parameters(route),
             *([_IDEMPOTENCY_KEY] if route.changes_state and isinstance(route.who, Permission) else []),
         ],
         "responses": {str(route.status): _success(route, references), "default": _problem(route)},
@@ -157,6 +158,10 @@ def _query_parameters(route: Route, schemas: dict[str, Any], references: dict[An
         {"name": name, "in": "query", "required": name in required, "schema": field}
         for name, field in schema["properties"].items()
     ]
+
+
+def _header_parameters(route: Route) -> list[dict[str, Any]]:
+    return [{"name": name, "in": "header", "required": False, "schema": {"type": "string"}} for name in route.headers]
 
 
 def _success(route: Route, references: dict[Any, Any]) -> dict[str, Any]:

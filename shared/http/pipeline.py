@@ -180,6 +180,7 @@ class _Exchange:
             wants_stream=self._wants_stream,
             signed_in=self._caller,
             seed=self._claim.seed if self._claim else None,
+            headers={name: value for name in route.headers if (value := self._request.headers.get(name)) is not None},
             address=self._address,
             user_agent=self._request.headers.get("User-Agent", "")[:_MAX_USER_AGENT_CHARS],
             charge_tokens=self._admission.charge_tokens,

@@ -68,6 +68,8 @@ class Call(Generic[BodyT, QueryT]):
     signed_in: Caller | None = None
     seed: str | None = None
     """The same for every repetition of a request with an `Idempotency-Key`; None when there is no key."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Those that the route declares, as far as the request has them."""
     address: str = ""
     """Where the request came from, as far as the proxies in front can be believed."""
     user_agent: str = ""
@@ -140,6 +142,8 @@ class Route:
     """Which of the rate limits counts it."""
     weight: int
     """How many requests it counts for."""
+    headers: tuple[str, ...]
+    """Request headers that the handler reads; no others reach it."""
     fresh: bool
     """Whether a revoked sign-in is noticed at once: one look-up at Firebase Auth more."""
 
@@ -196,6 +200,7 @@ class Routes:
         streams: str | None = None,
         limit: LimitClass | None = None,
         weight: int = 1,
+        headers: tuple[str, ...] = (),
         fresh: bool = False,
     ) -> Callable[[Handler], Handler]:
         def declare(handler: Handler) -> Handler:
@@ -219,6 +224,7 @@ class Routes:
                     pattern=_pattern(path),
                     limit=limit or (LimitClass.READ if method == "GET" else LimitClass.WRITE),
                     weight=weight,
+                    headers=headers,
                     fresh=fresh,
                 )
             )

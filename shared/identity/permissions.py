@@ -31,11 +31,16 @@ class Permission(StrEnum):
     CHAT_READ = "chat:read"
     CHAT_WRITE = "chat:write"
     CREDITS_READ = "credits:read"
+    BILLING_READ = "billing:read"
+    BILLING_MANAGE = "billing:manage"
     ACTIVITY_READ = "activity:read"
     USERS_READ = "users:read"
     USERS_SUSPEND = "users:suspend"
     USERS_MANAGE = "users:manage"
     MODELS_MANAGE = "models:manage"
+    CREDITS_MANAGE = "credits:manage"
+    PLANS_MANAGE = "plans:manage"
+    BILLING_OPERATE = "billing:operate"
     SYSTEM_READ = "system:read"
 
 
@@ -51,12 +56,21 @@ _OWN = frozenset(
         Permission.CHAT_READ,
         Permission.CHAT_WRITE,
         Permission.CREDITS_READ,
+        Permission.BILLING_READ,
+        Permission.BILLING_MANAGE,
         Permission.ACTIVITY_READ,
     }
 )
 _SUPPORT = _OWN | {Permission.USERS_READ}
 _MODERATOR = _SUPPORT | {Permission.USERS_SUSPEND}
-_ADMIN = _MODERATOR | {Permission.USERS_MANAGE, Permission.MODELS_MANAGE, Permission.SYSTEM_READ}
+_ADMIN = _MODERATOR | {
+    Permission.USERS_MANAGE,
+    Permission.MODELS_MANAGE,
+    Permission.CREDITS_MANAGE,
+    Permission.PLANS_MANAGE,
+    Permission.BILLING_OPERATE,
+    Permission.SYSTEM_READ,
+}
 
 GRANTED: Mapping[Role, frozenset[Permission]] = MappingProxyType(
     {Role.USER: _OWN, Role.SUPPORT: _SUPPORT, Role.MODERATOR: _MODERATOR, Role.ADMIN: _ADMIN}
@@ -69,6 +83,7 @@ KEY_SCOPES = frozenset(
         Permission.CHAT_READ,
         Permission.CHAT_WRITE,
         Permission.CREDITS_READ,
+        Permission.BILLING_READ,
         Permission.ACTIVITY_READ,
     }
 )

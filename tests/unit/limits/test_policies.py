@@ -7,7 +7,8 @@ import pytest
 from shared.limits.policies import FAILED_LINKS, FAILED_SIGN_INS, LimitClass, Policy, address_policy, plan_limits
 
 PLANS = ("free", "pro", "enterprise")
-OF_CALLERS = [limit_class for limit_class in LimitClass if limit_class is not LimitClass.PUBLIC]
+BY_ADDRESS_ALONE = (LimitClass.PUBLIC, LimitClass.WEBHOOK)
+OF_CALLERS = [limit_class for limit_class in LimitClass if limit_class not in BY_ADDRESS_ALONE]
 
 
 def every_policy():
